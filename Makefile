@@ -1,0 +1,51 @@
+# The verbs. Each sets up what it needs; `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint format types vectors bench lock clean
+
+CLIENTS ?= 20000
+SEED ?= 1
+EPSILON ?= 1
+ARGS ?=
+
+BIN := .venv/bin
+CARGO_MANIFEST := dandelion/kernel/Cargo.toml
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv and build the kernel; quick when nothing changed
+	@scripts/setup.sh
+
+demo: setup ## one question, CLIENTS=20000 SEED=1 EPSILON=1, the answer beside the truth
+	@$(BIN)/dandelion demo --clients $(CLIENTS) --seed $(SEED) --epsilon $(EPSILON) $(ARGS)
+
+test: ## everything, from a bare machine; what CI runs
+	@scripts/test.sh
+
+check: ## the checks that run no tests: lint, types, imports
+	@scripts/test.sh lint types imports
+
+lint: ## ruff, rustfmt and clippy
+	@scripts/test.sh lint
+
+types: ## mypy
+	@scripts/test.sh types
+
+format: setup ## rewrite the files as lint wants them
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+	cargo fmt --manifest-path $(CARGO_MANIFEST)
+
+vectors: setup ## write tests/vectors/ anew
+	$(BIN)/python -m dandelion.vectors $(ARGS)
+
+bench: setup ## measure; ARGS are passed on
+	$(BIN)/dandelion bench $(ARGS)
+
+lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
+	@scripts/lock.sh $(ARGS)
+
+clean: ## remove what the other verbs made
+	rm -rf .venv .setup.lock dandelion/_kernel*.so dandelion/kernel/target
+	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
