@@ -22,11 +22,11 @@ demo: setup ## one question, CLIENTS=20000 SEED=1 EPSILON=1, the answer beside t
 test: ## everything, from a bare machine; what CI runs
 	@scripts/test.sh
 
-check: ## the checks that run no tests: lint, types, imports
-	@scripts/test.sh lint types imports
+check: ## all checks that run no test: lint, types, imports
+	@scripts/test.sh ruff types imports clippy
 
 lint: ## ruff, rustfmt and clippy
-	@scripts/test.sh lint
+	@scripts/test.sh ruff clippy
 
 types: ## mypy
 	@scripts/test.sh types

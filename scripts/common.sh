@@ -55,3 +55,8 @@ find_python() {
     [ -z "$lacks_venv" ] || return 2
     return 1
 }
+
+# rustup puts its programs where a shell that was started earlier does not look.
+use_cargo_home() {
+    command -v cargo >/dev/null || export PATH="$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin"
+}

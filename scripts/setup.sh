@@ -40,8 +40,7 @@ require_python() {
 # Rust as the crate wants it, and the linker that it calls.
 require_rust() {
     local wanted found
-    # rustup puts its programs where a shell started earlier does not look.
-    command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin
+    use_cargo_home
     command -v cargo >/dev/null && command -v rustc >/dev/null ||
         fail "cargo and rustc are needed to build the kernel and were not found; see" \
             "the Rust project's install page (rustup), or your system's packages."
@@ -71,9 +70,10 @@ install_packages() {
     "${PIP[@]}" install --quiet --require-hashes --no-build-isolation -r requirements.lock
 }
 
-# An editable install: the Python files are used from where they are.
+# An editable install: the Python files are used from where they are. What they depend on is there
+# already, with its hashes checked, so pip is to fetch nothing here.
 build_kernel() {
-    VIRTUAL_ENV=$PWD/$VENV PATH=$PWD/$VENV/bin:$PATH \
+    PIP_NO_DEPS=1 PIP_QUIET=1 VIRTUAL_ENV=$PWD/$VENV PATH=$PWD/$VENV/bin:$PATH \
         "$VENV/bin/maturin" develop --release --locked
 }
 
