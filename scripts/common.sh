@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # What the scripts share; to be sourced. It changes into the repository's root.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -25,7 +26,7 @@ is_root_on_debian() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 # Installs Debian packages as root, without starting any service that they bring.
 apt_install() {
-    local policy=/usr/sbin/policy-rc.d made_policy= status=0
+    local policy=/usr/sbin/policy-rc.d made_policy="" status=0
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made_policy=1
     fi
@@ -41,7 +42,7 @@ apt_install() {
 # Prints a Python that is new enough and can make virtual environments. Prints nothing and
 # returns 1 if there is none, 2 if one is new enough but lacks venv.
 find_python() {
-    local candidate lacks_venv=
+    local candidate lacks_venv=""
     # The lock is made on the oldest version, so the oldest is tried first.
     for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3 python; do
         "$candidate" -c "import sys; sys.exit(sys.version_info < (3, $PYTHON_MIN_MINOR))" \

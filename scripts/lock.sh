@@ -8,7 +8,7 @@ set -euo pipefail
 PIP_TOOLS=pip-tools==7.6.2
 
 # A lock made on the oldest Python holds for the newer ones; the reverse need not be true.
-python=$(PYTHON= find_python) || fail "Python 3.$PYTHON_MIN_MINOR with venv is needed"
+python=$(PYTHON="" find_python) || fail "Python 3.$PYTHON_MIN_MINOR with venv is needed"
 "$python" -c "import sys; sys.exit(sys.version_info[:2] != (3, $PYTHON_MIN_MINOR))" ||
     fail "the lock must be made with Python 3.$PYTHON_MIN_MINOR, the oldest that is supported"
 

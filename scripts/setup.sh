@@ -73,6 +73,11 @@ install_packages() {
 # An editable install: the Python files are used from where they are. What they depend on is there
 # already, with its hashes checked, so pip is to fetch nothing here.
 build_kernel() {
+    # maturin writes over the old module; a process that has it mapped would die of that, so the
+    # name moves to a copy first.
+    local old
+    old=$(echo dandelion/_kernel*.so)
+    [ ! -e "$old" ] || { cp "$old" "$old.tmp" && mv "$old.tmp" "$old"; }
     PIP_NO_DEPS=1 PIP_QUIET=1 VIRTUAL_ENV=$PWD/$VENV PATH=$PWD/$VENV/bin:$PATH \
         "$VENV/bin/maturin" develop --release --locked
 }
