@@ -52,7 +52,9 @@ def test_every_locked_package_has_hashes() -> None:
     unpinned = [
         entry.splitlines()[0]
         for entry in entries
-        if not re.match(r"[a-z0-9.-]+==\S+ \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+", entry)
+        if not re.match(
+            r"[a-z0-9.-]+==\S+( ; .+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+", entry
+        )
     ]
     assert unpinned == []
 
