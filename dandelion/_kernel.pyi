@@ -15,9 +15,14 @@ Common to all functions:
 """
 
 from collections.abc import Sequence
-from typing import Final, SupportsIndex
+from typing import Final, SupportsIndex, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from typing_extensions import Buffer
+
+# Before Python 3.12 the types of numpy do not say that an array is a buffer.
+_Values: TypeAlias = npt.NDArray[np.int64] | Buffer
 
 KERNEL_VERSION: Final[str]
 """Version of the Rust crate."""
@@ -103,7 +108,7 @@ def mask(
     ctx: bytes,
     ephemeral_secret: bytes,
     mask_keys: bytes,
-    values: Buffer,
+    values: _Values,
 ) -> tuple[bytes, bytes]:
     """The client's half of section 4.3: ``(epk, payload)``.
 
@@ -132,7 +137,7 @@ def mask_sum(
     all-zero Diffie-Hellman result, naming the smallest index; section 4.2 makes that a bug.
     """
 
-def pack(values: Buffer, width: SupportsIndex) -> bytes:
+def pack(values: _Values, width: SupportsIndex) -> bytes:
     """The values modulo 2^width as a payload."""
 
 def unpack(payload: bytes, width: SupportsIndex) -> bytes:

@@ -82,3 +82,103 @@ fn limbs(key: &Key) -> [u64; 4] {
     let (bytes, _) = key.as_chunks::<8>();
     std::array::from_fn(|index| u64::from_le_bytes(bytes[index]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::hex;
+
+    // RFC 7748 section 5.2.
+    #[test]
+    fn single_multiplications_of_rfc_7748() {
+        let scalar = hex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4");
+        let point = hex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c");
+        let output = hex("c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552");
+        assert_eq!(x25519(&scalar, &point), output);
+        let scalar = hex("4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d");
+        let point = hex("e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493");
+        let output = hex("95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957");
+        assert_eq!(x25519(&scalar, &point), output);
+    }
+
+    // RFC 7748 section 5.2.
+    #[test]
+    fn thousand_iterations_of_rfc_7748() {
+        let mut scalar = hex("0900000000000000000000000000000000000000000000000000000000000000");
+        let mut point = scalar;
+        for iteration in 1..=1000 {
+            (scalar, point) = (x25519(&scalar, &point), scalar);
+            if iteration == 1 {
+                let once = "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079";
+                assert_eq!(scalar, hex(once));
+            }
+        }
+        let thousand = "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51";
+        assert_eq!(scalar, hex(thousand));
+    }
+
+    // RFC 7748 section 6.1.
+    #[test]
+    fn key_agreement_of_rfc_7748() {
+        let alice = hex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a");
+        let bob = hex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb");
+        let alice_public = hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+        let bob_public = hex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+        let shared = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        assert_eq!(x25519_public(&alice), alice_public);
+        assert_eq!(x25519_public(&bob), bob_public);
+        assert_eq!(*diffie_hellman(&alice, &bob_public).unwrap(), shared);
+        assert_eq!(*diffie_hellman(&bob, &alice_public).unwrap(), shared);
+    }
+
+    #[test]
+    fn small_order_keys_are_refused_and_give_zero() {
+        for key in SMALL_ORDER {
+            assert!(!key_is_acceptable(&key));
+            assert!(diffie_hellman(&[0x55; 32], &key).is_none());
+            let mut top_bit = key;
+            top_bit[31] |= 0x80;
+            assert!(!key_is_acceptable(&top_bit));
+        }
+    }
+
+    #[test]
+    fn only_values_below_p_are_acceptable() {
+        let mut key = [0xff; 32];
+        key[31] = 0x7f;
+        for (low, acceptable) in [(0xeb, true), (0xec, false), (0xed, false), (0xff, false)] {
+            key[0] = low;
+            assert_eq!(key_is_acceptable(&key), acceptable, "{low:#x}");
+        }
+        // Any limb below that of p makes the value smaller than p.
+        for index in [8, 16, 24, 31] {
+            let mut key = [0xff; 32];
+            key[31] = 0x7f;
+            key[index] = 0x7e;
+            assert!(key_is_acceptable(&key), "{index}");
+        }
+        assert!(key_is_acceptable(&hex(
+            "0200000000000000000000000000000000000000000000000000000000000000"
+        )));
+    }
+
+    #[test]
+    fn the_first_offender_of_a_list_is_found() {
+        let keys: Vec<Key> =
+            (2..9).map(|low| std::array::from_fn(|i| low * (i == 0) as u8)).collect();
+        assert_eq!(first_unacceptable(&keys), None);
+        assert_eq!(first_not_ascending(&keys), None);
+        let mut bad = keys.clone();
+        bad[3] = [0; 32];
+        bad[5] = [0; 32];
+        assert_eq!(first_unacceptable(&bad), Some(3));
+        assert_eq!(first_not_ascending(&bad), Some(3));
+        let mut repeated = keys.clone();
+        repeated[4] = repeated[3];
+        assert_eq!(first_not_ascending(&repeated), Some(4));
+        // Byte by byte from the front, which is not the order of the little-endian values.
+        let mut last_byte = keys;
+        last_byte[0][31] = 1;
+        assert_eq!(first_not_ascending(&last_byte), None);
+    }
+}

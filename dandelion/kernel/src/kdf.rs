@@ -159,3 +159,85 @@ fn finish(mac: HmacSha256) -> Secret {
     tag.zeroize();
     secret
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{hex, hex_bytes};
+
+    struct Rfc5869 {
+        ikm: Vec<u8>,
+        salt: Vec<u8>,
+        info: Vec<u8>,
+        prk: &'static str,
+        okm: &'static str,
+    }
+
+    // RFC 5869 appendix A.1 to A.3: the cases with SHA-256.
+    #[test]
+    fn extract_and_expand_of_rfc_5869() {
+        let cases = [
+            Rfc5869 {
+                ikm: vec![0x0b; 22],
+                salt: (0x00..=0x0c).collect(),
+                info: (0xf0..=0xf9).collect(),
+                prk: "077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5",
+                okm: "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf\
+                      34007208d5b887185865",
+            },
+            Rfc5869 {
+                ikm: (0x00..=0x4f).collect(),
+                salt: (0x60..=0xaf).collect(),
+                info: (0xb0..=0xff).collect(),
+                prk: "06a6b88c5853361a06104c9ceb35b45cef760014904671014a193f40c15fc244",
+                okm: "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c\
+                      59045a99cac7827271cb41c65e590e09da3275600c2f09b8367793a9aca3db71\
+                      cc30c58179ec3e87c14c01d5c1f3434f1d87",
+            },
+            Rfc5869 {
+                ikm: vec![0x0b; 22],
+                salt: vec![],
+                info: vec![],
+                prk: "19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04",
+                okm: "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d\
+                      9d201395faa4b61a96c8",
+            },
+        ];
+        for case in cases {
+            let prk = hkdf_extract(&case.salt, &case.ikm);
+            assert_eq!(*prk, hex(case.prk));
+            let okm = hex_bytes(case.okm);
+            assert_eq!(*hkdf_expand(&prk[..], &[&case.info], okm.len()).unwrap(), okm);
+        }
+    }
+
+    // RFC 9180 appendix A.1.1.
+    #[test]
+    fn shared_secret_of_rfc_9180() {
+        let epk = hex("37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431");
+        let pk = hex("3948cfe0ad1ddb695d780e59077195da6c56506b027329794ab02bca80815c4d");
+        let sk = hex("4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8");
+        let secret = "fe0e18c9f024ce43799ae393c7e8fe8fce9d218875e8227b0187c04e7d2ea1fc";
+        let derived = Dhkem::default().shared_secret(&sk, &epk, &epk, &pk).unwrap();
+        assert_eq!(*derived, hex(secret));
+    }
+
+    #[test]
+    fn mask_seed_is_the_labelled_expansion() {
+        let mut info = vec![7; 32];
+        info.push(2);
+        let expanded = expand(&[9; 32], "mask", &info, 32).unwrap();
+        assert_eq!(mask_seed(&[9; 32], &[7; 32], 2)[..], expanded[..]);
+    }
+
+    #[test]
+    fn lengths_and_labels_have_limits() {
+        let key = [1; 32];
+        assert_eq!(expand(&key, "noise", b"", 0).unwrap().len(), 0);
+        assert_eq!(expand(&key, "noise", b"", EXPAND_BYTES_MAX).unwrap().len(), EXPAND_BYTES_MAX);
+        assert_eq!(expand(&key, "noise", b"", EXPAND_BYTES_MAX + 1).unwrap_err().name, "length");
+        for label in ["", "a b", "a\0b", "\u{e4}"] {
+            assert_eq!(expand(&key, label, b"", 32).unwrap_err().name, "label");
+        }
+    }
+}

@@ -20,6 +20,9 @@ pub mod prg;
 #[cfg(feature = "python")]
 mod python;
 
+#[cfg(test)]
+mod testing;
+
 pub use error::BadArgument;
 pub use pack::Width;
 pub use prg::Suite;

@@ -138,30 +138,13 @@ impl Sum {
 
     /// The words as they travel.
     pub fn pack(&self) -> Vec<u8> {
-        let mut output = Vec::with_capacity(self.slots() * self.width.bytes());
         match (&self.words, self.width) {
-            (Words::Wide(words), _) => {
-                output.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-            }
+            (Words::Wide(words), _) => bytes_of(words, |word| word.to_le_bytes()),
             (Words::Narrow(words), Width::W16) => {
-                output.extend(words.iter().flat_map(|&word| (word as u16).to_le_bytes()));
+                bytes_of(words, |word| (word as u16).to_le_bytes())
             }
-            (Words::Narrow(words), Width::W24) => {
-                for word in words {
-                    output.extend_from_slice(&word.to_le_bytes()[..3]);
-                }
-            }
-            (Words::Narrow(words), _) => {
-                output.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-            }
-        }
-        output
-    }
-
-    fn slots(&self) -> usize {
-        match &self.words {
-            Words::Narrow(words) => words.len(),
-            Words::Wide(words) => words.len(),
+            (Words::Narrow(words), Width::W24) => bytes_of(words, low3),
+            (Words::Narrow(words), _) => bytes_of(words, |word| word.to_le_bytes()),
         }
     }
 }
@@ -282,6 +265,18 @@ fn low3(word: u32) -> [u8; 3] {
     [a, b, c]
 }
 
+/// All words of a vector, each written by `bytes`.
+pub(crate) fn bytes_of<T: Copy, const N: usize>(
+    words: &[T],
+    bytes: impl Fn(T) -> [u8; N],
+) -> Vec<u8> {
+    let mut output = vec![0; N * words.len()];
+    for (output, &word) in output.as_chunks_mut().0.iter_mut().zip(words) {
+        *output = bytes(word);
+    }
+    output
+}
+
 fn words<const N: usize>(payload: &[u8], lift: impl Fn(&[u8; N]) -> i64) -> Vec<i64> {
     payload.as_chunks().0.iter().map(lift).collect()
 }
@@ -292,4 +287,67 @@ fn check_words(width: Width, name: &'static str, payload: &[u8]) -> Result<(), B
     }
     let reason = format!("its length must be a multiple of {} bytes", width.bytes());
     Err(BadArgument::new(name, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest and the largest value of a width, what wraps to them, and small ones.
+    fn edges(width: Width) -> Vec<(i64, i64)> {
+        let low = i64::MIN >> (64 - width.bits());
+        let mut edges = vec![(low, low), (!low, !low), (-1, -1), (0, 0), (1, 1)];
+        if width != Width::W64 {
+            edges.extend([(low - 1, !low), (-low, low), (i64::MIN, 0), (i64::MAX, -1)]);
+        }
+        edges
+    }
+
+    #[test]
+    fn packing_reduces_and_unpacking_lifts() {
+        for width in Width::ALL {
+            let (values, lifted): (Vec<_>, Vec<_>) = edges(width).into_iter().unzip();
+            let payload = pack(width, &values);
+            assert_eq!(payload.len(), values.len() * width.bytes());
+            assert_eq!(unpack(width, &payload).unwrap(), lifted, "{width:?}");
+        }
+    }
+
+    #[test]
+    fn the_low_byte_comes_first() {
+        assert_eq!(pack(Width::W16, &[-2]), [0xfe, 0xff]);
+        assert_eq!(pack(Width::W24, &[0x01_02_03]), [3, 2, 1]);
+        assert_eq!(pack(Width::W32, &[0x01_02_03_04]), [4, 3, 2, 1]);
+        assert_eq!(pack(Width::W64, &[1]), [1, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn folding_wraps_and_reads_at_the_offset() {
+        for width in Width::ALL {
+            // More slots than are folded at a time.
+            let slots = FOLD_SLOTS + 3;
+            let high = i64::MAX >> (64 - width.bits());
+            let total = pack(width, &vec![high; slots]);
+            let mut body = vec![0x55; 7];
+            body.extend(pack(width, &vec![1; slots]));
+            body.push(0x55);
+            let bodies = [&body[..], &body[..]];
+            let sum = fold_payloads(width, Sign::Plus, &total, &bodies, 7).unwrap();
+            assert_eq!(unpack(width, &sum).unwrap(), vec![-high; slots], "{width:?}");
+            let back = fold_payloads(width, Sign::Minus, &sum, &bodies, 7).unwrap();
+            assert_eq!(back, total);
+        }
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        assert_eq!(unpack(Width::W24, &[0; 4]).unwrap_err().name, "payload");
+        let fold = |total: &[u8], body: &[u8], offset| {
+            fold_payloads(Width::W16, Sign::Plus, total, &[&[0; 8], body], offset).unwrap_err()
+        };
+        assert_eq!(fold(&[0; 3], &[0; 8], 0).name, "total");
+        assert_eq!(fold(&[0; 4], &[0; 5], 2).name, "bodies");
+        assert!(fold(&[0; 4], &[0; 5], 2).reason.contains("body 1"));
+        assert_eq!(fold(&[0; 4], &[0; 8], usize::MAX).name, "bodies");
+    }
 }

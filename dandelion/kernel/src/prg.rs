@@ -80,3 +80,55 @@ impl Prg {
         .ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{hex, hex_bytes};
+
+    fn stream(suite: Suite, seed: &[u8; SEED_BYTES], length: usize) -> Vec<u8> {
+        let mut output = vec![0xaa; length];
+        Prg::new(suite, seed).fill(&mut output).unwrap();
+        output
+    }
+
+    // libsodium's randombytes_buf_deterministic under 00 01 .. 1f.
+    #[test]
+    fn suite_1_is_the_stream_of_libsodium() {
+        let seed = std::array::from_fn(|index| index as u8);
+        let bytes = stream(Suite::X25519ChaCha20, &seed, 32);
+        let known = "0d8e6cc68715648926732e7ea73250cfaf2d58422083904c841a8ba33b986111";
+        assert_eq!(bytes, hex_bytes(known));
+    }
+
+    // NIST's known answer for AES-256: the zero block under the zero key.
+    #[test]
+    fn suite_2_begins_with_the_encrypted_zero_block() {
+        let block: [u8; 16] = hex("dc95c078a2408989ad48a21492842087");
+        assert_eq!(stream(Suite::X25519Aes256Ctr, &[0; 32], 16), block);
+    }
+
+    #[test]
+    fn a_stream_read_in_pieces_is_the_same_stream() {
+        for suite in [Suite::X25519ChaCha20, Suite::X25519Aes256Ctr] {
+            let whole = stream(suite, &[3; 32], 1000);
+            let mut pieces = Prg::new(suite, &[3; 32]);
+            let mut read = Vec::new();
+            for length in [0, 1, 15, 16, 17, 63, 64, 65, 300, 459] {
+                let mut piece = vec![0xaa; length];
+                pieces.fill(&mut piece).unwrap();
+                read.extend(piece);
+            }
+            assert_eq!(read, whole);
+        }
+    }
+
+    #[test]
+    fn a_stream_ends_where_its_counter_would_repeat() {
+        let mut prg = Prg::new(Suite::X25519ChaCha20, &[3; 32]);
+        prg.left = 2;
+        let mut piece = [0xaa; 3];
+        assert_eq!(prg.fill(&mut piece), None);
+        assert_eq!(piece, [0xaa; 3]);
+    }
+}

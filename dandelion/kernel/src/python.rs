@@ -356,7 +356,7 @@ fn int64_vector(name: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Zeroiz
 
 fn int64_bytes(values: Vec<i64>) -> Zeroizing<Vec<u8>> {
     let values = Zeroizing::new(values);
-    Zeroizing::new(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    Zeroizing::new(pack::bytes_of(&values, i64::to_le_bytes))
 }
 
 fn zeros(length: u64) -> Result<Vec<u8>, BadArgument> {
