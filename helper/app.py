@@ -1,0 +1,219 @@
+"""Wiring: one state directory, one thread for what is durable, one application.
+
+`run` is the process: it serves until SIGTERM or SIGINT, then takes no more asks, finishes those in
+flight within `drain_s`, and stops. Being killed at any moment instead is safe (`signing`,
+`answers`, `keeper` say why).
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from dandelion.encoding import identity_of
+from dandelion.errors import RuleError
+from helper import logs
+from helper.answers import Answers
+from helper.config import Config, load_config
+from helper.handlers import ANSWERS, CLOCK, IDENTITY, SIGNER, STATE, routes
+from helper.identity import StateError, read_seed
+from helper.keeper import Keeper
+from helper.problems import Connection, authorised, problems
+from helper.roots import Roots
+from helper.signing import Signer
+from helper.store import StateThread, Store
+
+DATABASE: Final = "helper.sqlite3"
+ROOTS: Final = "roots"
+_LOCK: Final = "lock"
+_KEEPALIVE_S: Final = 15.0
+_IDLE_S: Final = 20.0
+_LINGER_S: Final = 2.0
+_BACKLOG: Final = 1_024
+
+Clock = Callable[[], float]
+
+
+def make_app(
+    config: Config, *, clock: Clock = time.time, steady: Clock = time.monotonic
+) -> web.Application:
+    """The application over a state directory that `identity.init_state` has made.
+
+    Args:
+        config: what the helper is told.
+        clock: Unix seconds; decides every rule about time.
+        steady: seconds that never jump; decides when an answer becomes visible.
+
+    Raises:
+        StateError: at start-up, if the state directory cannot be used.
+    """
+    app = web.Application(middlewares=[problems, authorised(config.token_hashes())])
+    app.add_routes(routes)
+    app[CLOCK] = clock
+
+    async def state(app: web.Application) -> AsyncIterator[None]:
+        seed = read_seed(config.state_dir)
+        lock = _lock(config.state_dir)
+        thread = StateThread()
+        try:
+            async with _opened(app, config, seed, thread, clock, steady):
+                yield
+        finally:
+            thread.close()
+            os.close(lock)
+
+    app.cleanup_ctx.append(state)
+    return app
+
+
+@asynccontextmanager
+async def _opened(
+    app: web.Application,
+    config: Config,
+    seed: bytes,
+    thread: StateThread,
+    clock: Clock,
+    steady: Clock,
+) -> AsyncIterator[None]:
+    identity = identity_of(seed)
+    store = await thread.run(Store, config.state_dir / DATABASE, identity)
+    sweeper = None
+    try:
+        roots = await thread.run(Roots, config.state_dir / ROOTS)
+        keeper = Keeper(config, store, roots)
+        # Recovery is done before the first request can be.
+        await thread.run(keeper.sweep, int(clock()))
+        app[IDENTITY] = identity
+        app[STATE] = thread
+        app[SIGNER] = Signer(config, seed, store, roots)
+        app[ANSWERS] = Answers(config, seed, store, roots, thread, clock, steady)
+        sweeper = asyncio.create_task(_sweep(keeper, thread, clock, config.sweep_s))
+        yield
+        await app[ANSWERS].drain(0)
+    finally:
+        if sweeper is not None:
+            sweeper.cancel()
+            await asyncio.wait([sweeper])
+        await thread.run(store.close)
+
+
+async def _sweep(keeper: Keeper, thread: StateThread, clock: Clock, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        # A failing disk is logged where it fails; the next round tries again.
+        with suppress(RuleError):
+            await thread.run(keeper.sweep, int(clock()))
+
+
+def _lock(state_dir: Path) -> int:
+    """Holds the state directory for this process alone; a killed process holds nothing."""
+    descriptor = os.open(state_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StateError(f"{state_dir}: another helper runs on it") from None
+    return descriptor
+
+
+class _Server(web.Server):
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """aiohttp's runner with this service's connections and their limits."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=_KEEPALIVE_S,
+            lingering_time=_LINGER_S,
+            shutdown_timeout=2.0,
+        )
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        # aiohttp has no argument for the class of a connection.
+        server.__class__ = _Server
+        return server
+
+
+async def close_idle(server: web.Server, idle_s: float = _IDLE_S) -> None:
+    """Cuts connections on which no request has run for `idle_s`: slow headers hold no socket.
+
+    Bodies have their own time limit (`handlers`).
+    """
+    since: dict[RequestHandler, float] = {}
+    while True:
+        await asyncio.sleep(idle_s / 4)
+        now = time.monotonic()
+        idle = [c for c in server.connections if c._current_request is None]
+        since = {connection: since.get(connection, now) for connection in idle}
+        for connection, start in since.items():
+            if now - start >= idle_s and connection.transport is not None:
+                connection.transport.abort()
+
+
+async def serve(config: Config, stop: asyncio.Event) -> None:
+    """Serves until `stop` is set, then drains.
+
+    Raises:
+        StateError: the state directory cannot be used.
+        OSError: the address cannot be listened on.
+    """
+    app = make_app(config)
+    runner = Runner(app)
+    await runner.setup()
+    watcher = None
+    try:
+        address = config.address
+        site: web.BaseSite
+        if isinstance(address, Path):
+            site = web.UnixSite(runner, str(address), backlog=_BACKLOG)
+        else:
+            site = web.TCPSite(runner, *address, backlog=_BACKLOG)
+        await site.start()
+        if runner.server is not None:
+            watcher = asyncio.create_task(close_idle(runner.server))
+        logs.event("listening", address=str(runner.addresses[0]))
+        await stop.wait()
+        logs.event("stopping")
+        await app[ANSWERS].drain(config.drain_s)
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+        await runner.cleanup()
+    logs.event("stopped")
+
+
+async def _main(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(config, stop)
+
+
+def run(config_path: Path) -> None:
+    """Runs the helper that a TOML file describes until it is told to stop.
+
+    Raises:
+        ConfigError: the file cannot be used.
+        StateError: the state directory cannot be used; `identity.init_state` makes one.
+        OSError: the address cannot be listened on.
+    """
+    config = load_config(config_path)
+    logs.to_stderr()
+    uvloop.run(_main(config))
