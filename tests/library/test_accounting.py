@@ -56,9 +56,7 @@ def test_noise_var_is_the_least_that_keeps_the_promise(target: float, l2sq: int)
     assert accounting.epsilon(accounting.rho_units(l2sq, variance - 1), 1e-8) > target
 
 
-@pytest.mark.parametrize(
-    ("epsilon", "delta"), [(0, 1e-8), (-1, 1e-8), (1, 0), (1, 1), (math.nan, 0.1)]
-)
+@pytest.mark.parametrize("epsilon, delta", [(0, 1e-8), (-1, 1e-8), (1, 0), (1, 1), (math.nan, 0.1)])
 def test_meaningless_promises_are_refused(epsilon: float, delta: float) -> None:
     """No variance is computed for a promise that is none."""
     with pytest.raises(ValueError, match=r"epsilon|delta"):

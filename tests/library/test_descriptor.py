@@ -1,5 +1,6 @@
 """The descriptor: one byte string, one meaning (docs/protocol.md section 3)."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -82,10 +83,8 @@ def test_mutations_never_fail_in_another_way(data: st.DataObject) -> None:
         mutable[at] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(mutable)))
     raw = bytes(mutable[:cut]) + data.draw(st.binary(max_size=4))
-    try:
+    with contextlib.suppress(WireError):
         assert Descriptor.decode(raw).encode() == raw
-    except WireError:
-        pass
 
 
 def test_overflow_bound_is_exact() -> None:

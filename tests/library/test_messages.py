@@ -47,7 +47,8 @@ def test_report_decode_is_total(body: bytes) -> None:
     try:
         assert Report.decode(body, KNOWN.round_id, KNOWN.report_bytes).encode() == body
     except WireError as error:
-        assert error.token in {"bad_length", "bad_version", "wrong_round", "bad_key"}
+        if error.token not in {"bad_length", "bad_version", "wrong_round", "bad_key"}:
+            raise
 
 
 @given(st.integers(0, 64), st.integers(1, 255))

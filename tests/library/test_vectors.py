@@ -21,7 +21,7 @@ def load() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("operation", "vector"), load())
+@pytest.mark.parametrize("operation, vector", load())
 def test_vector_is_reproduced(operation: str, vector: dict[str, Any]) -> None:
     """Output and expectation of each vector come out again."""
     assert run(operation, vector["input"]) == (vector["output"], vector["expect"])
