@@ -17,8 +17,9 @@ Leaves out: whether the server is configured to keep what it confirms (`redis_co
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, Self, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -61,16 +62,24 @@ class _Client(Protocol):
     def pipeline(self, transaction: bool = ...) -> Any: ...
 
 
+@dataclass(frozen=True)
 class _Script:
-    def __init__(self, name: str) -> None:
-        self.text = files("collector").joinpath("scripts", f"{name}.lua").read_text()
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        return cls.of(files("collector").joinpath("scripts", f"{name}.lua").read_text())
 
 
-_OPEN: Final = _Script("open")
-_STEP: Final = _Script("step")
-_EPOCH: Final = _Script("epoch")
-_COMMIT: Final = _Script("commit")
+_OPEN: Final = _Script.load("open")
+_STEP: Final = _Script.load("step")
+_EPOCH: Final = _Script.load("epoch")
+_COMMIT: Final = _Script.load("commit")
 
 
 def connect(url: str) -> Redis:

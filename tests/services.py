@@ -52,9 +52,7 @@ class StoreServer:
         runtime = {"port": "0", "unixsocket": str(self.socket)}
         options = [
             word
-            for name, value in (
-                self._settings | {"port": "0", "unixsocket": str(self.socket)}
-            ).items()
+            for name, value in (dict(self._settings) | runtime).items()
             for word in (f"--{name}", value.strip('"'))
         ]
         with (self.folder / "log").open("ab") as log:
