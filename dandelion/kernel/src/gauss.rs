@@ -175,3 +175,70 @@ fn squared_distance(magnitude: u64, t: u128, v: u128) -> Option<u128> {
     let distance = (u128::from(magnitude) * t).abs_diff(v);
     distance.checked_mul(distance)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seed() -> [u8; SEED_BYTES] {
+        std::array::from_fn(|index| index as u8)
+    }
+
+    fn sampler(suite: Suite) -> Sampler {
+        Sampler::new(Prg::new(suite, &seed()))
+    }
+
+    // Values of the plain Python twin, tests/oracle.py.
+    #[test]
+    fn draws_are_those_of_the_twin() {
+        let draws = |suite, variance| discrete_gaussian(suite, &seed(), variance, 8).unwrap();
+        let chacha20 = Suite::X25519ChaCha20;
+        assert_eq!(draws(chacha20, 1), [1, 1, 1, -1, 0, 3, 1, -1]);
+        assert_eq!(draws(chacha20, 27), [-3, 3, 5, -3, -3, -3, 6, -2]);
+        assert_eq!(draws(Suite::X25519Aes256Ctr, 27), [-2, -11, 2, -3, 7, -3, -4, -7]);
+        let wide =
+            [-118242593, 116550155, -3340238, -59793577, -62580393, 111880423, -49908197, 70358817];
+        assert_eq!(draws(chacha20, VARIANCE_MAX), wide);
+    }
+
+    #[test]
+    fn uniform_reads_as_few_bytes_as_its_range_needs() {
+        let mut stream = [0; 16];
+        Prg::new(Suite::X25519ChaCha20, &seed()).fill(&mut stream).unwrap();
+        // A power of two rejects nothing, so what was read is one candidate.
+        for (bits, bytes) in [(1, 1), (7, 1), (8, 1), (9, 2), (64, 8), (65, 9), (127, 16)] {
+            let mut sampler = sampler(Suite::X25519ChaCha20);
+            let value = sampler.uniform(1 << bits).unwrap();
+            assert_eq!(value, u128::from_le_bytes(stream) % (1 << bits), "{bits}");
+            assert_eq!(sampler.at, bytes, "{bits}");
+        }
+        let mut sampler = sampler(Suite::X25519ChaCha20);
+        assert_eq!(sampler.uniform(1), Some(0));
+        assert_eq!(sampler.at, BUFFER_BYTES, "nothing was read");
+    }
+
+    #[test]
+    fn squares_beyond_the_integers_are_rejected() {
+        let t = 94_906_266;
+        assert_eq!(squared_distance(3, 2, 1), Some(25));
+        assert_eq!(squared_distance(0, 2, 9), Some(81));
+        assert_eq!(squared_distance(u64::MAX / t as u64, t, 0).map(|n| n >> 127), Some(1));
+        assert_eq!(squared_distance(u64::MAX / t as u64 + 1, t, 0), None);
+        assert_eq!(squared_distance(u64::MAX, t, 0), None);
+    }
+
+    #[test]
+    fn denominators_beyond_the_integers_are_rejected() {
+        // n = d makes every trial with k = 1 succeed; the next denominator does not fit.
+        let mut sampler = sampler(Suite::X25519ChaCha20);
+        assert_eq!(sampler.bernoulli_exp(u128::MAX, u128::MAX), Some(false));
+    }
+
+    #[test]
+    fn variance_has_limits() {
+        for variance in [0, VARIANCE_MAX + 1] {
+            let error = discrete_gaussian(Suite::X25519ChaCha20, &seed(), variance, 1).unwrap_err();
+            assert_eq!(error.name, "variance");
+        }
+    }
+}
