@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from dandelion.descriptor import (
     partial_envelope,
     sign_descriptor,
 )
-from dandelion.encoding import identity_of
+from dandelion.encoding import identity_of, sign
 from dandelion.messages import Answer, Ask, Report
 from dandelion.params import MEDIA_ASK, MEDIA_ENVELOPE
 from dandelion.schemes import oneshot
 from helper.app import DATABASE, ROOTS, Runner, make_app
 from helper.config import Config
 from helper.handlers import ANSWERS
-from helper.identity import init_state
+from helper.identity import init_state, write_private
 
 T0 = 1_800_000_000
 TOKEN = "correct-horse-battery-staple"
@@ -232,6 +232,8 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.state_dir = directory / "state"
+        self.state_dir.mkdir()
+        write_private(self.state_dir / "identity", secret("this helper"))
         self.identity = init_state(self.state_dir)
         self.config = make_config(self.state_dir)
         self.time = FakeTime()
@@ -315,8 +317,6 @@ def answer_in(body: bytes, descriptor: Descriptor) -> Answer:
 
 def mutated(descriptor: Descriptor, change: Callable[[bytes], bytes]) -> bytes:
     """A signed partial envelope around changed descriptor bytes, valid or not."""
-    from dandelion.encoding import sign
-
     data = change(descriptor.encode())
     signature = sign(COLLECTOR_SEED, "descriptor", hashlib.sha256(data).digest())
     return len(data).to_bytes(4, "big") + data + signature
