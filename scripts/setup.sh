@@ -85,6 +85,18 @@ build_kernel() {
 began=$SECONDS
 did=
 
+lock=$(hash_of requirements.lock)
+mapfile -t sources < <(find "$KERNEL/src" "$KERNEL"/Cargo.* "$KERNEL"/build.rs pyproject.toml \
+    -type f 2>/dev/null | LC_ALL=C sort)
+kernel=$lock-$(hash_of "${sources[@]}")
+built=("$VENV/bin/dandelion" dandelion/_kernel*.so)
+kernel_up_to_date() {
+    up_to_date kernel "$kernel" && [ -x "${built[0]}" ] && [ -e "${built[1]}" ]
+}
+
+# What is missing is said before anything is fetched.
+kernel_up_to_date || require_rust
+
 # The path is part of it: an environment that was moved or copied does not work.
 made_at="$PWD $(cat "$VENV/pyvenv.cfg" 2>/dev/null || true)"
 if ! up_to_date venv "$made_at" || ! "$VENV/bin/python" -c '' 2>/dev/null; then
@@ -94,7 +106,6 @@ if ! up_to_date venv "$made_at" || ! "$VENV/bin/python" -c '' 2>/dev/null; then
     did=1
 fi
 
-lock=$(hash_of requirements.lock)
 if ! up_to_date packages "$lock"; then
     step "Installing pip and setuptools" install_builders
     step "Installing the $(grep -c '==' requirements.lock) packages of requirements.lock" \
@@ -103,12 +114,7 @@ if ! up_to_date packages "$lock"; then
     did=1
 fi
 
-mapfile -t sources < <(find "$KERNEL/src" "$KERNEL"/Cargo.* "$KERNEL"/build.rs pyproject.toml \
-    -type f 2>/dev/null | LC_ALL=C sort)
-kernel=$lock-$(hash_of "${sources[@]}")
-built=("$VENV/bin/dandelion" dandelion/_kernel*.so)
-if ! up_to_date kernel "$kernel" || [ ! -x "${built[0]}" ] || [ ! -e "${built[1]}" ]; then
-    require_rust
+if ! kernel_up_to_date; then
     step "Building the kernel (Rust, optimised)" build_kernel
     stamp kernel "$kernel"
     did=1
