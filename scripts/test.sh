@@ -16,7 +16,7 @@ MANIFEST=dandelion/kernel/Cargo.toml
 # The stages. Each is a command whose exit code says whether it holds.
 
 stage_ruff() {
-    "$BIN/ruff" check --quiet . && "$BIN/ruff" format --check --quiet . ||
+    "$BIN/ruff" check --quiet --output-format=concise . && "$BIN/ruff" format --check --quiet . ||
         { say "\`make format\` mends what can be mended without thought"; return 1; }
 }
 
