@@ -174,9 +174,10 @@ class Running:
     """A helper that runs, as its collector meets it."""
 
     def __init__(
-        self, app: web.Application, session: aiohttp.ClientSession, base: str, identity: bytes
+        self, runner: web.AppRunner, session: aiohttp.ClientSession, base: str, identity: bytes
     ) -> None:
-        self.app = app
+        self.runner = runner
+        self.app = runner.app
         self.base = base
         self.identity = identity
         self._session = session
@@ -263,7 +264,7 @@ class Bench:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             host, port = runner.addresses[0][:2]
             async with aiohttp.ClientSession() as session:
-                yield Running(app, session, f"http://{host}:{port}", self.identity)
+                yield Running(runner, session, f"http://{host}:{port}", self.identity)
         finally:
             await runner.cleanup()
 

@@ -126,7 +126,7 @@ BAD_ASKS: dict[str, tuple[str, Callable[[Descriptor], bytes]]] = {
 
 @pytest.mark.parametrize("name", BAD_ASKS)
 async def test_invalid_ask_is_refused_and_consumes_nothing(bench: Bench, name: str) -> None:
-    """Each rule of section 6 refuses with its token; nothing is recorded; a good ask still works."""
+    """Each rule of section 6 refuses with its token and records nothing; a good ask works after."""
     token, build = BAD_ASKS[name]
     async with bench.helper() as helper:
         d = await helper.signed_round()

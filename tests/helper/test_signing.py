@@ -44,9 +44,7 @@ async def test_signature_verifies_and_comes_again(bench: Bench) -> None:
         first = await helper.sign(envelope_of(d))
         verify(bench.identity, "descriptor", d.ctx, first.body)
         before = bench.record()
-        assert await helper.sign(envelope_of(d)) == replace(
-            first, headers=(await helper.sign(envelope_of(d))).headers
-        )
+        assert (await helper.sign(envelope_of(d))).body == first.body
         assert bench.record() == before
     assert bench.entries() == [("reserve", 0)]
 
