@@ -30,7 +30,7 @@ def explain(plan: Plan, *, helpers: int | None = None, cohort_min: int | None = 
         cohort_min: the least number of reports that are added up, if known.
     """
     sentences = [
-        f"The question, as asked: {plan.sql.strip()}",
+        f"The question, as asked: “{plan.sql.strip()}”.",
         _rows(plan),
         _adds(plan),
         "If nothing matches it sends zeros, so taking part says nothing about what is recorded.",

@@ -158,7 +158,7 @@ class _Reader:
         return question
 
     def _item(self) -> Item:
-        at = self._name("a column or COUNT, SUM, AVG or HISTOGRAM")
+        at = self._name("a column or COUNT, SUM, AVG or HISTOGRAM", called=True)
         if not self._take(TokenType.L_PAREN):
             return Item(at)
         function = _FUNCTIONS.get(at.text.upper())
@@ -208,7 +208,8 @@ class _Reader:
             )
         return (-int(token.text) if negative else int(token.text)), at
 
-    def _name(self, expected: str) -> Word:
+    def _name(self, expected: str, *, called: bool = False) -> Word:
+        """A name; with `called`, keywords that look like functions pass, to be refused as such."""
         token = self._token
         word = self._word()
         if token is None:
@@ -216,7 +217,8 @@ class _Reader:
         if token.token_type is not TokenType.IDENTIFIER:  # that is a name in double quotes
             upper = word.text.upper()
             reserved = token.token_type is not TokenType.VAR and (
-                upper in _CLAUSES or (upper in INSTEAD and not self._is(TokenType.L_PAREN, 1))
+                upper in _CLAUSES
+                or (upper in INSTEAD and not (called and self._is(TokenType.L_PAREN, 1)))
             )
             if token.token_type is TokenType.STRING or reserved or not _NAME.fullmatch(upper):
                 self._refuse(expected)

@@ -32,7 +32,10 @@ INSTEAD: Final[Mapping[str, tuple[str, str]]] = {
     "/": _ARITHMETIC,
     "%": _ARITHMETIC,
     "||": ("joining strings", "record what you need as a column"),
-    "(": ("a subquery or parenthesis", "write plain columns, and conditions joined by AND"),
+    "(": (
+        "a parenthesis, function or subquery",
+        "write plain columns, and join conditions with AND",
+    ),
     ".": ("a qualified name", "write the column alone: there is one event"),
     "::": ("a cast", "types are declared with the event"),
     "DISTINCT": ("DISTINCT", "use GROUP BY the column and COUNT(*)"),

@@ -1,6 +1,7 @@
 """A deployment in memory, rounds of it, and clients for it."""
 
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -161,7 +162,6 @@ def make_client(
     """A client of the default deployment, with repeatable coins and a clock that stands still."""
     time = clock or Clock()
     sleep: Callable[[float], Awaitable[None]] = time.sleep
-    more = {} if random_bytes is None else {"random_bytes": random_bytes}
     return Client(
         config or Deployment().config(),
         policy or Policy(),
@@ -171,11 +171,13 @@ def make_client(
         clock=time,
         rng=random.Random(rng_seed),
         sleep=sleep,
-        **more,
+        random_bytes=random_bytes or secrets.token_bytes,
     )
 
 
-def unmasked(descriptor: Descriptor, body: bytes, helpers: Sequence[Party], number: int) -> list[int]:
+def unmasked(
+    descriptor: Descriptor, body: bytes, helpers: Sequence[Party], number: int
+) -> list[int]:
     """The vector inside a report: what all helpers together could see, and nobody should."""
     import numpy as np
 
