@@ -24,7 +24,7 @@
 
 #![forbid(unsafe_code)]
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::BadArgument;
 use crate::prg::{Prg, Suite, SEED_BYTES};
@@ -40,15 +40,20 @@ pub fn discrete_gaussian(
     seed: &[u8; SEED_BYTES],
     variance: u64,
     count: usize,
-) -> Result<Vec<i64>, BadArgument> {
+) -> Result<Zeroizing<Vec<i64>>, BadArgument> {
     if !(1..=VARIANCE_MAX).contains(&variance) {
         return Err(BadArgument::new("variance", "must be from 1 to 2^53 - 1"));
     }
     let mut sampler = Sampler::new(Prg::new(suite, seed));
-    (0..count)
-        .map(|_| sampler.gaussian(variance))
-        .collect::<Option<_>>()
-        .ok_or_else(|| BadArgument::new("count", "more draws than the stream has bytes for"))
+    // Of its full size from the start: a vector that grows leaves copies behind.
+    let mut draws = Zeroizing::new(Vec::with_capacity(count));
+    for _ in 0..count {
+        let draw = sampler
+            .gaussian(variance)
+            .ok_or_else(|| BadArgument::new("count", "more draws than the stream has bytes for"))?;
+        draws.push(draw);
+    }
+    Ok(draws)
 }
 
 /// The sampler over one stream. Each function returns None where the stream has ended.
@@ -193,12 +198,12 @@ mod tests {
     fn draws_are_those_of_the_twin() {
         let draws = |suite, variance| discrete_gaussian(suite, &seed(), variance, 8).unwrap();
         let chacha20 = Suite::X25519ChaCha20;
-        assert_eq!(draws(chacha20, 1), [1, 1, 1, -1, 0, 3, 1, -1]);
-        assert_eq!(draws(chacha20, 27), [-3, 3, 5, -3, -3, -3, 6, -2]);
-        assert_eq!(draws(Suite::X25519Aes256Ctr, 27), [-2, -11, 2, -3, 7, -3, -4, -7]);
+        assert_eq!(draws(chacha20, 1)[..], [1, 1, 1, -1, 0, 3, 1, -1]);
+        assert_eq!(draws(chacha20, 27)[..], [-3, 3, 5, -3, -3, -3, 6, -2]);
+        assert_eq!(draws(Suite::X25519Aes256Ctr, 27)[..], [-2, -11, 2, -3, 7, -3, -4, -7]);
         let wide =
             [-118242593, 116550155, -3340238, -59793577, -62580393, 111880423, -49908197, 70358817];
-        assert_eq!(draws(chacha20, VARIANCE_MAX), wide);
+        assert_eq!(draws(chacha20, VARIANCE_MAX)[..], wide);
     }
 
     #[test]

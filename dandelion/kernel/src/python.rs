@@ -184,7 +184,9 @@ fn mask_sum<'py>(
         None => 0,
         Some(threads) => integer("threads", threads, 0, THREADS_MAX as u64)? as usize,
     };
-    let sum = py.detach(|| crate::mask::mask_sum(round, slots, party, secret, keys, threads))?;
+    let sum = py.detach(|| {
+        crate::mask::mask_sum(round, slots, party, secret, keys, threads).map(Zeroizing::new)
+    })?;
     Ok(PyBytes::new(py, &sum))
 }
 
@@ -208,7 +210,7 @@ fn unpack<'py>(
     width: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let width = width_of(width)?;
-    let values = py.detach(|| pack::unpack(width, payload).map(int64_bytes))?;
+    let values = py.detach(|| pack::unpack(width, payload).map(|values| int64_bytes(&values)))?;
     Ok(PyBytes::new(py, &values))
 }
 
@@ -247,7 +249,8 @@ fn discrete_gaussian<'py>(
     let variance = integer("variance", variance, 1, VARIANCE_MAX)?;
     let count = integer("count", count, 0, SLOTS_MAX as u64)? as usize;
     let noise = py.detach(|| {
-        crate::gauss::discrete_gaussian(suite, seed, variance, count).map(int64_bytes)
+        crate::gauss::discrete_gaussian(suite, seed, variance, count)
+            .map(|draws| int64_bytes(&draws))
     })?;
     Ok(PyBytes::new(py, &noise))
 }
@@ -354,9 +357,8 @@ fn int64_vector(name: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Zeroiz
     Ok(Zeroizing::new(buffer.to_vec(py)?))
 }
 
-fn int64_bytes(values: Vec<i64>) -> Zeroizing<Vec<u8>> {
-    let values = Zeroizing::new(values);
-    Zeroizing::new(pack::bytes_of(&values, i64::to_le_bytes))
+fn int64_bytes(values: &[i64]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(pack::bytes_of(values, i64::to_le_bytes))
 }
 
 fn zeros(length: u64) -> Result<Vec<u8>, BadArgument> {
