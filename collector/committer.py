@@ -118,7 +118,7 @@ class LaneCommitter:
         self._busy = False
         self._closing = False
         self._final: Outcome | None = None
-        self._stuck = False
+        self._stuck_since: float | None = None
         self._task = asyncio.create_task(self._run())
 
     async def submit(self, entry: Entry, body: bytes) -> Outcome:
@@ -144,9 +144,15 @@ class LaneCommitter:
         self._gather()
         return await asyncio.shield(item.future)
 
-    def stuck(self) -> bool:
-        """Whether the store has not answered since the last attempt."""
-        return self._stuck
+    def holds(self, epk: bytes) -> bool:
+        """Whether a report with this key is under way."""
+        return epk in self._pending
+
+    def stuck_for(self) -> float:
+        """Seconds since the store stopped answering; 0 while it answers."""
+        if self._stuck_since is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._stuck_since
 
     async def drain(self, seconds: float) -> None:
         """Commits what has been submitted, takes no more, and ends; gives up after `seconds`."""
@@ -283,11 +289,12 @@ class LaneCommitter:
                 result = await call()
             except StoreUnavailable:
                 self._observer.result("unavailable")
-                self._stuck = True
+                if self._stuck_since is None:
+                    self._stuck_since = asyncio.get_running_loop().time()
                 await asyncio.sleep(pause * _RANDOM.uniform(0.5, 1.5))
                 pause = min(2 * pause, self._limits.retry_max_s)
             else:
-                self._stuck = False
+                self._stuck_since = None
                 return result
 
 

@@ -7,6 +7,7 @@ losses are acceptable.
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from redis.asyncio import Redis
@@ -76,6 +77,23 @@ async def require(client: Redis) -> None:
             + "; ".join(found)
             + ". Or set allow_lossy = true to accept losses."
         )
+
+
+@dataclass(frozen=True)
+class RedisInspection:
+    """What `health` asks about the server."""
+
+    client: Redis
+
+    async def clock(self) -> float:
+        """Unix seconds by the server's clock. Raises `StoreUnavailable`."""
+        async with answering():
+            seconds, micros = await self.client.time()
+        return int(seconds) + int(micros) / 1e6
+
+    async def faults(self) -> list[str]:
+        """As `faults`."""
+        return await faults(self.client)
 
 
 async def gauges(client: Redis) -> dict[str, int]:

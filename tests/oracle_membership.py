@@ -1,7 +1,7 @@
 """The membership oracle: every simulated client sets its own coordinate and nothing else.
 
-The sum of their vectors then is the list of who was counted, and how often: "acknowledged and summed
-are the same set, each exactly once" becomes a comparison of two arrays.
+The sum of their vectors then is the list of who was counted, and how often: "acknowledged and
+summed are the same set, each exactly once" becomes a comparison of two arrays.
 """
 
 from collections.abc import Iterable

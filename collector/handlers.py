@@ -1,0 +1,246 @@
+"""The public HTTP interface: decode, act, encode (docs/protocol.md section 10)."""
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from collector import registry
+from collector.book import Round, RoundBook
+from collector.committer import Outcome
+from collector.config import Config
+from collector.database import Database
+from collector.health import Health
+from collector.http_guard import body_length, expect_nothing_yet, read_body
+from collector.ingest import Ingest
+from collector.metrics import Metrics
+from collector.openapi import document
+from collector.pace import Pace
+from collector.problems import Handler
+from collector.questions import public_view
+from dandelion.errors import DandelionError, RuleError, WireError
+from dandelion.params import (
+    MEDIA_ENVELOPE,
+    MEDIA_RELEASE,
+    MEDIA_REPORT,
+    MEDIA_REPORT_SAFELISTED,
+    WINDOW_HEADER,
+)
+
+ROUND_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass
+class Public:
+    """What the public handlers need. `clock` gives Unix seconds."""
+
+    config: Config
+    book: RoundBook
+    ingest: Ingest
+    database: Database
+    metrics: Metrics
+    pace: Pace
+    health: Health
+    clock: Callable[[], float]
+
+
+PUBLIC: Final = web.AppKey("public", Public)
+
+_ACCEPTED: Final = json.dumps({"result": "accepted"}).encode()
+_DUPLICATE: Final = json.dumps({"result": "duplicate"}).encode()
+_REFUSED: Final = {
+    Outcome.CONFLICT: "report_conflict",
+    Outcome.CLOSED: "round_closed",
+    Outcome.DAMAGED: "round_damaged",
+    Outcome.UNAVAILABLE: "store_unavailable",
+}
+# What `reports_total` counts a refusal as; everything else is malformed.
+_COUNTED: Final = {
+    "report_conflict": "conflict",
+    "round_closed": "closed",
+    "round_damaged": "damaged",
+    "store_unavailable": "unavailable",
+    "overloaded": "overloaded",
+    "draining": "draining",
+    "not_open": "not_open",
+    "unknown_round": "unknown_round",
+    "request_timeout": "slow",
+}
+
+
+def public_routes() -> list[web.RouteDef]:
+    """All public routes; each leaves `Expect` to `read_body`."""
+    table_: list[tuple[str, str, Handler]] = [
+        ("GET", "/v1/rounds", rounds),
+        ("GET", "/v1/rounds/{round}", envelope),
+        ("POST", "/v1/rounds/{round}/reports", report),
+        ("GET", "/v1/queries", queries),
+        ("GET", "/v1/releases", releases),
+        ("GET", "/v1/releases/{round}", release),
+        ("GET", "/v1/releases/{round}/table", table),
+        ("GET", "/openapi.json", openapi),
+        ("GET", "/livez", livez),
+        ("GET", "/readyz", readyz),
+    ]
+    return [
+        web.route(method, path, handler, expect_handler=expect_nothing_yet)
+        for method, path, handler in table_
+    ]
+
+
+async def report(request: web.Request) -> web.Response:
+    """Takes one report; answers when its fate is known and durable (sections 10.2, 10.4)."""
+    public = request.app[PUBLIC]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    try:
+        round_ = await _round(request)
+        size = body_length(request)
+        if size != round_.descriptor.report_bytes:
+            raise WireError("bad_length")
+        if request.content_type not in (MEDIA_REPORT, MEDIA_REPORT_SAFELISTED):
+            raise WireError("media_type")
+        if request.headers.get("Sec-Fetch-Mode") == "navigate":
+            raise WireError("bad_request", "a report is not sent by following a link")
+        with public.ingest.admitted(size):
+            body = await read_body(request, size, public.config.limits)
+            public.metrics.count("report_bytes_total", by=size)
+            outcome = await public.ingest.accept(round_, body)
+        if (token := _REFUSED.get(outcome)) is not None:
+            if outcome is Outcome.UNAVAILABLE and public.ingest.draining:
+                token = "draining"  # noqa: S105 - a token of section 12
+            raise RuleError(token)
+    except DandelionError as error:
+        public.metrics.count("reports_total", _COUNTED.get(error.token, "malformed"))
+        raise
+    except ConnectionError:
+        public.metrics.count("reports_total", "gone")
+        raise
+    public.metrics.count("reports_total", outcome)
+    public.metrics.observe("report_seconds", loop.time() - started)
+    accepted = outcome is Outcome.ACCEPTED
+    return web.Response(
+        status=201 if accepted else 200,
+        body=_ACCEPTED if accepted else _DUPLICATE,
+        content_type="application/json",
+    )
+
+
+async def rounds(request: web.Request) -> web.Response:
+    """Open rounds with their envelopes (section 10.1)."""
+    public = request.app[PUBLIC]
+    now = public.clock()
+    found = [
+        {
+            "round": it.descriptor.round_id.hex(),
+            "query": it.query,
+            "opens": it.descriptor.opens,
+            "closes": it.descriptor.closes,
+            "envelope": it.envelope_base64,
+        }
+        for it in public.book
+        if it.taking(now)
+    ]
+    return web.json_response({"now": int(now), "rounds": found})
+
+
+async def envelope(request: web.Request) -> web.Response:
+    """One round's envelope, whatever its phase."""
+    found = await _round(request)
+    return web.Response(body=found.envelope, content_type=MEDIA_ENVELOPE)
+
+
+async def queries(request: web.Request) -> web.Response:
+    """What is asked, in SQL and in words."""
+    public = request.app[PUBLIC]
+    found = [public_view(it) for it in await public.database.run(registry.queries)]
+    return web.json_response({"queries": found})
+
+
+async def releases(request: web.Request) -> web.Response:
+    """Ended rounds, newest first."""
+    return web.json_response({"releases": await request.app[PUBLIC].database.run(registry.ended)})
+
+
+async def release(request: web.Request) -> web.Response:
+    """The artefact, byte for byte the same for everybody and for ever."""
+    found = await _stored(request, registry.artefact)
+    return web.Response(body=found, content_type=MEDIA_RELEASE)
+
+
+async def table(request: web.Request) -> web.Response:
+    """The decoded table of a release (section 15.4)."""
+    return web.json_response(await _stored(request, registry.summary))
+
+
+async def openapi(_request: web.Request) -> web.Response:
+    """This interface as OpenAPI 3.1."""
+    return web.json_response(document())
+
+
+async def livez(_request: web.Request) -> web.Response:
+    """The event loop runs."""
+    return web.json_response({"live": True})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Whether reports can be taken now; the reasons are on the admin listener."""
+    ready = not request.app[PUBLIC].health.reasons()
+    return web.json_response({"ready": ready}, status=200 if ready else 503)
+
+
+@web.middleware
+async def paced(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tells every client when to come back (section 10.3)."""
+    response = await handler(request)
+    if request.path.startswith("/v1/"):
+        pace = request.app[PUBLIC].pace
+        pace.arrived()
+        response.headers[WINDOW_HEADER] = pace.header()
+    return response
+
+
+def cross_origin(allowed: tuple[str, ...]) -> Any:
+    """Lets pages of the listed origins call, without credentials, and read what they need."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get(hdrs.ORIGIN)
+        known = origin is not None and origin in allowed
+        preflight = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+        if known and preflight and request.method == hdrs.METH_OPTIONS:
+            response: web.StreamResponse = web.Response(status=204)
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST"
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Content-Type"
+            response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "86400"
+        else:
+            response = await handler(request)
+        if allowed:
+            response.headers[hdrs.VARY] = hdrs.ORIGIN
+        if known and origin is not None:
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = f"{WINDOW_HEADER}, Retry-After"
+        return response
+
+    return middleware
+
+
+async def _round(request: web.Request) -> Round:
+    return await request.app[PUBLIC].book.find(_round_id(request))
+
+
+def _round_id(request: web.Request) -> bytes:
+    text = request.match_info["round"]
+    if not ROUND_ID.fullmatch(text):
+        raise RuleError("unknown_round")
+    return bytes.fromhex(text)
+
+
+async def _stored(request: web.Request, read: Callable[[sqlite3.Connection, bytes], Any]) -> Any:
+    round_id = _round_id(request)
+    return await request.app[PUBLIC].database.run(lambda connection: read(connection, round_id))

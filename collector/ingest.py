@@ -1,0 +1,204 @@
+"""From a report's bytes to its fate: which lane it belongs to, and what that lane says.
+
+docs/protocol.md sections 5, 9 and 10. Also bounds what one process holds: reports and bytes between
+the headers of a request and its answer.
+
+Leaves out: HTTP (`handlers`), batching (`committer`).
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from collector import logs
+from collector.anchors import AnchorFile
+from collector.book import Round
+from collector.committer import BatchLimits, LaneCommitter, Outcome, standing
+from collector.config import Limits
+from collector.metrics import Metrics
+from collector.scheme import scheme_of
+from collector.store import (
+    Entry,
+    Epoch,
+    EpochMeta,
+    Lane,
+    LanePhase,
+    RoundStore,
+    StoreUnavailable,
+    check_of,
+)
+from dandelion.errors import RuleError
+from dandelion.messages import Report
+from dandelion.round import Phase
+
+# A lane that has been stuck for so long refuses newcomers at once instead of making them wait.
+STUCK_S = 1.0
+LOOKUPS_MAX = 64
+
+
+class Ingest:
+    """The reports of one process. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        store: RoundStore,
+        limits: Limits,
+        anchors: AnchorFile,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._limits = limits
+        self._anchors = anchors
+        self._metrics = metrics
+        self._clock = clock
+        self._who = os.urandom(16)
+        self._batch = BatchLimits(
+            limits.batch_reports, limits.batch_bytes, delay_s=limits.batch_delay_s
+        )
+        self._committers: dict[Lane, LaneCommitter] = {}
+        self._lookups = asyncio.Semaphore(LOOKUPS_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.waiting_reports = 0
+        self.waiting_bytes = 0
+        self.draining = False
+
+    @contextmanager
+    def admitted(self, size: int) -> Iterator[None]:
+        """Holds room for one report of `size` bytes; nothing has been read of it yet.
+
+        Raises:
+            RuleError: `draining`, `overloaded`.
+        """
+        if self.draining:
+            raise RuleError("draining")
+        if (
+            self.waiting_reports >= self._limits.waiting_reports_max
+            or self.waiting_bytes + size > self._limits.waiting_bytes_max
+        ):
+            raise RuleError("overloaded")
+        self.waiting_reports += 1
+        self.waiting_bytes += size
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.waiting_reports -= 1
+            self.waiting_bytes -= size
+            if self.waiting_reports == 0:
+                self._idle.set()
+
+    async def accept(self, round_: Round, body: bytes) -> Outcome:
+        """The fate of a report.
+
+        Raises:
+            WireError: with a token of section 5.
+            RuleError: `not_open`, `store_unavailable`.
+        """
+        d = round_.descriptor
+        report = Report.decode(body, d.round_id, d.report_bytes)
+        lane, bucket = round_.layout.place(report.epk, d.shard_of(report.epk))
+        entry = Entry(report.epk, check_of(report.payload), bucket)
+        now = self._clock()
+        if round_.phase is Phase.DAMAGED:
+            return Outcome.DAMAGED
+        if now < d.opens:
+            raise RuleError("not_open")
+        try:
+            async with asyncio.timeout(self._limits.answer_s):
+                committer = self._committers.get(lane)
+                if not round_.taking(now) and not (committer and committer.holds(entry.epk)):
+                    return await self._look(round_, lane, entry)
+                committer = committer or self._begin(round_, lane)
+                if committer.stuck_for() > STUCK_S:
+                    raise RuleError("store_unavailable")
+                return await committer.submit(entry, body)
+        except TimeoutError:
+            raise RuleError("store_unavailable") from None
+
+    def retire(self, live: Collection[bytes]) -> None:
+        """Ends the committers of rounds that are not in `live`; what is under way is finished."""
+        for lane, committer in list(self._committers.items()):
+            if lane.round_id not in live:
+                self._spawn(self._end(lane, committer))
+        self._anchors.forget(live)
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no new reports, answers those that are here, and ends; for `seconds` at most."""
+        self.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        for lane, committer in list(self._committers.items()):
+            self._spawn(self._end(lane, committer))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._limits.answer_s)
+        await self._anchors.flush()
+
+    def committed(self, lane: Lane, meta: EpochMeta, reports: int, seconds: float) -> None:
+        """Told by a committer: a commit has happened."""
+        self._anchors.note(lane, meta)
+        self._metrics.observe("commit_seconds", seconds)
+        self._metrics.observe("commit_reports", reports)
+
+    def lost(self, lane: Lane, epoch: Epoch | None) -> None:
+        """Told by a committer: the store has forgotten what it had confirmed."""
+        logs.event("store_lost", round_id=lane.round_id, shard=lane.shard)
+        self._metrics.count("commits_total", "lost")
+        self._anchors.note_loss(lane, epoch or Epoch(0, self._who))
+        self._spawn(self._mark_damaged(lane))
+
+    def result(self, word: str) -> None:
+        """Told by a committer: an answer of the store."""
+        self._metrics.count("commits_total", word)
+
+    def _begin(self, round_: Round, lane: Lane) -> LaneCommitter:
+        d = round_.descriptor
+        scheme = scheme_of(d)
+        committer = self._committers[lane] = LaneCommitter(
+            self._store,
+            lane,
+            who=self._who,
+            zero=scheme.zero(d),
+            fold=partial(scheme.fold, d),
+            limits=self._batch,
+            observer=self,
+        )
+        return committer
+
+    async def _look(self, round_: Round, lane: Lane, entry: Entry) -> Outcome:
+        """What a report is worth that comes too late: those that are in are told so."""
+        if round_.purged:
+            return Outcome.CLOSED
+        async with self._lookups:
+            try:
+                stored = await self._store.lookup(lane, entry.bucket, entry.epk)
+            except StoreUnavailable:
+                raise RuleError("store_unavailable") from None
+        return standing(stored, entry.check)
+
+    async def _end(self, lane: Lane, committer: LaneCommitter) -> None:
+        await committer.drain(self._limits.answer_s)
+        if self._committers.get(lane) is committer:
+            del self._committers[lane]
+
+    async def _mark_damaged(self, lane: Lane) -> None:
+        """Tells the other processes. The anchor tells the driver even if this fails."""
+        try:
+            await self._store.step(lane, LanePhase.DAMAGED)
+        except StoreUnavailable as error:
+            logs.event("store_unavailable", round_id=lane.round_id, reason=error.kind)
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logs.event("committer_failed", error=error)

@@ -1,0 +1,79 @@
+"""The process: configuration, signals, and the event loop around `app.running`."""
+
+import asyncio
+import json
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from collector import logs
+from collector.app import Node, running
+from collector.config import Config, load_config
+
+SNAPSHOT_S: Final = 2.0
+
+
+def run(config_path: Path, *, worker: int = 0, port: int | None = None) -> None:
+    """Runs a collector until SIGTERM or SIGINT, then drains it.
+
+    Args:
+        config_path: a TOML file, see `config`.
+        worker: 0 for the first process; others only take reports.
+        port: the public port, if it is not the configured one.
+
+    Raises:
+        ConfigError, StateError, LossyStore, StoreUnavailable, OSError: it cannot start.
+    """
+    config = load_config(config_path)
+    logs.to_stderr()
+    uvloop.run(_main(config, config_path, worker, port))
+
+
+async def _main(config: Config, config_path: Path, worker: int, port: int | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    command = partial(worker_command, config_path)
+    async with running(config, first=worker == 0, port=port, worker_command=command) as node:
+        if worker == 0:
+            await stop.wait()
+        else:
+            await _follow(node, stop)
+
+
+async def _follow(node: Node, stop: asyncio.Event) -> None:
+    """Sends metrics to the first process until told to stop, or until that one is gone."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    orphaned = asyncio.create_task(reader.read())
+    orphaned.add_done_callback(lambda _: stop.set())
+    sending = asyncio.create_task(_send(node))
+    try:
+        await stop.wait()
+    finally:
+        for task in (orphaned, sending):
+            task.cancel()
+
+
+async def _send(node: Node) -> None:
+    while True:
+        line = json.dumps(node.metrics.snapshot()) + "\n"
+        await asyncio.to_thread(_print, line)
+        await asyncio.sleep(SNAPSHOT_S)
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+def worker_command(config_path: Path, number: int, port: int) -> list[str]:
+    """The words that start an ingest-only process."""
+    options = ["--config", str(config_path), "--ingest-only", str(number), "--port", str(port)]
+    return [sys.executable, "-m", "collector", *options]

@@ -1,0 +1,95 @@
+"""Sealing a round: from lanes in the store to one fixed set and one sum per release shard.
+
+docs/protocol.md sections 6 and 9. Every step can be repeated: a sealed lane takes no more commits,
+so what is read afterwards is always the same. Three counts must agree (the keys, what each epoch
+says it committed, the lane's own), and no process may have acknowledged more than the store holds.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from collector.anchors import Anchor, losses
+from collector.registry import Seal
+from collector.scheme import Scheme
+from collector.store import Lane, LanePhase, Layout, RoundStore, StoreLost
+from dandelion.descriptor import Descriptor
+from dandelion.errors import DandelionError
+from dandelion.messages import set_digest
+
+
+class Damaged(Exception):
+    """The store no longer holds what was acknowledged. `reason` is for the operator."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+async def seal_round(
+    store: RoundStore,
+    scheme: Scheme,
+    descriptor: Descriptor,
+    layout: Layout,
+    anchors: Sequence[Anchor],
+) -> list[Seal]:
+    """Seals every lane and returns the shards that reach cohort_min, by number.
+
+    Raises:
+        Damaged: something that was acknowledged is missing.
+        StoreUnavailable: try again.
+    """
+    try:
+        for lane in layout.lanes:
+            status = await store.step(lane, LanePhase.SEALED)
+            if status.phase is not LanePhase.SEALED:
+                raise Damaged(f"lane {lane.name} is {status.phase}")
+        found = []
+        for shard in range(descriptor.shards):
+            lanes = [lane for lane in layout.lanes if lane.shard == shard]
+            keys, sums = await _read(store, layout, lanes, anchors)
+            if len(keys) >= descriptor.cohort_min:
+                fix = partial(_fix, scheme, descriptor, shard, keys, sums)
+                found.append(await asyncio.to_thread(fix))
+    except StoreLost as error:
+        raise Damaged(f"the store lost a {error}") from None
+    return found
+
+
+async def _read(
+    store: RoundStore, layout: Layout, lanes: Sequence[Lane], anchors: Sequence[Anchor]
+) -> tuple[list[bytes], list[bytes]]:
+    """Keys and running sums of one shard, after their counts have been compared."""
+    keys: list[bytes] = []
+    sums: list[bytes] = []
+    for lane in lanes:
+        metas = await store.metas(lane)
+        if losses(anchors, lane, metas):
+            raise Damaged(f"lane {lane.name} is behind what was acknowledged")
+        lane_keys = await store.keys(layout, lane)
+        counts = {
+            len(lane_keys),
+            len(set(lane_keys)),
+            sum(meta.n for meta in metas),
+            (await store.status(lane)).count,
+        }
+        if len(counts) != 1:
+            raise Damaged(f"keys and sums of lane {lane.name} disagree")
+        keys += lane_keys
+        sums += await store.sums(lane)
+    return keys, sums
+
+
+def _fix(
+    scheme: Scheme, descriptor: Descriptor, shard: int, keys: list[bytes], sums: list[bytes]
+) -> Seal:
+    if any(len(total) != descriptor.payload_bytes for total in sums):
+        raise Damaged(f"a sum of shard {shard} has the wrong length")
+    joined = b"".join(sorted(keys))
+    try:
+        # What a helper would refuse would be an ask wasted on a set that cannot be mended.
+        scheme.check_keys(descriptor, shard, joined)
+    except DandelionError as error:
+        raise Damaged(f"the keys of shard {shard} are refused: {error.token}") from None
+    digest = set_digest(descriptor.ctx, shard, joined)
+    return Seal(shard, len(keys), digest, scheme.add_sums(descriptor, sums), joined)
