@@ -187,7 +187,7 @@ def results_show(
             print_json(document)
             return
         rows = [
-            (r["round"], r["query"], r["phase"], r.get("n", ""), when(r.get("closes")))
+            (r["round"], r["query"], r["phase"], r.get("reports", ""), when(r["closes"]))
             for r in document["releases"]
         ]
         print_table("", ["round", "query", "phase", ">reports", "closed"], rows)
@@ -233,7 +233,7 @@ def results_export(
 
 
 def _csv(document: dict[str, Any]) -> str:
-    shared = {k: document.get(k, "") for k in ("round", "query", "n", "epsilon", "delta")}
+    shared = {k: document.get(k, "") for k in ("round", "query", "reports", "epsilon", "delta")}
     rows = [shared | cell | _bin(cell) for cell in document["cells"]]
     buffer = io.StringIO()
     if rows:

@@ -59,7 +59,7 @@ def gate(descriptor: Descriptor, values: Vector) -> bool:
     """
     if values.shape != (descriptor.slots,) or values.dtype != np.int64:
         return False
-    used = values[values != 0].tolist()
+    used: list[int] = values[values != 0].tolist()
     if any(abs(value) > descriptor.linf for value in used):
         return False
     return sum(value * value for value in used) <= descriptor.l2sq
