@@ -4,11 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from collector.app import run
 from collector.config import ConfigError, load_config
 from collector.identity import StateError, init_state
-from collector.redis_contract import LossyStore
-from collector.run import run
-from collector.store import StoreUnavailable
 
 
 def main() -> int:
@@ -16,7 +14,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m collector", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
     parser.add_argument("--init", action="store_true", help="make the identity, print it, stop")
-    parser.add_argument("--ingest-only", type=int, default=0, metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--ingest-only", action="store_true", help="only take reports")
+    parser.add_argument("--worker", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
@@ -24,11 +23,13 @@ def main() -> int:
             identity = init_state(load_config(arguments.config).state_dir)
             sys.stdout.write(f"{identity.hex()}\n")
         else:
-            run(arguments.config, worker=arguments.ingest_only, port=arguments.port)
-    except StoreUnavailable as error:
-        sys.stderr.write(f"collector: Redis does not answer: {error.kind}\n")
-        return 1
-    except (ConfigError, StateError, LossyStore, OSError) as error:
+            run(
+                arguments.config,
+                ingest_only=arguments.ingest_only,
+                worker=arguments.worker,
+                port=arguments.port,
+            )
+    except (ConfigError, StateError, OSError) as error:
         sys.stderr.write(f"collector: {error}\n")
         return 1
     return 0

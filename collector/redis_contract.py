@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
+from collector.identity import StateError
 from collector.redis_store import answering
 from collector.store import BUCKET_REPORTS_MAX
 from dandelion.params import KEY_BYTES
@@ -31,7 +32,7 @@ _LEAST: Final[Mapping[str, int]] = {
 }
 
 
-class LossyStore(Exception):
+class LossyStore(StateError):
     """The server may forget what it confirmed. The message says what to change."""
 
 

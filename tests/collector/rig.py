@@ -11,9 +11,9 @@ from typing import Any
 
 import aiohttp
 
-from collector.app import Node, running
 from collector.config import Config
 from collector.identity import init_state
+from collector.node import Node, running
 from collector.store import RoundStore
 from collector.tokens import Scope, issue
 from dandelion.descriptor import Descriptor, Envelope
