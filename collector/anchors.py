@@ -46,6 +46,7 @@ class AnchorFile:
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._anchors: dict[tuple[Lane, Epoch], Anchor] = {}
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def note(self, lane: Lane, meta: EpochMeta) -> None:
         """Remembers an acknowledged commit; written within `INTERVAL_S`."""
@@ -73,9 +74,10 @@ class AnchorFile:
 
     async def flush(self) -> None:
         """Writes the file now."""
-        self._changed.clear()
-        text = "\n".join(_encode(anchor) for anchor in self._anchors.values())
-        await asyncio.to_thread(_replace, self._path, text)
+        async with self._writing:
+            self._changed.clear()
+            text = "\n".join(_encode(anchor) for anchor in self._anchors.values())
+            await asyncio.to_thread(_replace, self._path, text)
 
     def close(self) -> None:
         """Gives the file up: it stays, for the driver, until `sweep`."""

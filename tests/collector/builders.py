@@ -15,7 +15,7 @@ from collector.store import (
     check_of,
 )
 from dandelion import kernel
-from dandelion.descriptor import Descriptor, HelperEntry
+from dandelion.descriptor import Descriptor, Envelope, HelperEntry, sign_descriptor
 from dandelion.encoding import identity_of
 from dandelion.messages import Report
 from dandelion.schemes import oneshot
@@ -60,6 +60,14 @@ def descriptor_for(slots: int = 64, *, closes_in: int = 3_600, **changes: object
         "plan": b"{}",
     }
     return Descriptor(**(fields | changes))  # type: ignore[arg-type]
+
+
+def envelope_for(descriptor: Descriptor) -> bytes:
+    """The descriptor with the signatures of everybody in it."""
+    seeds = {identity_of(key): key for key in (COLLECTOR_SEED, *HELPER_SEEDS)}
+    signers = (descriptor.collector, *(helper.identity for helper in descriptor.helpers))
+    signatures = tuple(sign_descriptor(descriptor, seeds[signer]) for signer in signers)
+    return Envelope(descriptor, signatures).encode()
 
 
 def epk_of(client: int) -> bytes:
