@@ -118,7 +118,7 @@ class Client:
             receipts = await self._resume()
             if rounds is not None:
                 listed = [Listed("", envelope) for envelope in rounds]
-            elif early or self._now() >= self.store.next_visit():
+            elif early or self._now() >= self.store.next_visit(self.config.endpoint):
                 try:
                     listed = list(await self._listing())
                 except TransportError as error:
@@ -211,12 +211,19 @@ class Client:
             bytes_sent=len(body),
             fault=fault,
         )
-        return Pending(descriptor.ctx, descriptor.round_id, body, descriptor.expires, receipt)
+        return Pending(
+            self.config.endpoint,
+            descriptor.ctx,
+            descriptor.round_id,
+            body,
+            descriptor.expires,
+            receipt,
+        )
 
     async def _resume(self) -> list[Receipt]:
         """Sends waiting reports whose time has come; drops those whose round is over."""
         receipts = []
-        for pending in self.store.pending():
+        for pending in self.store.pending(self.config.endpoint):
             now = self._now()
             if now >= pending.expires:
                 receipts.append(self._finish(pending, Outcome.LAPSED, pending.attempts))
@@ -282,13 +289,18 @@ class Client:
             except TransportError:
                 wait = self._backoff.wait(attempt, retry_after)
                 if attempt >= self._patience.attempts or wait > self._patience.wait_max_s:
-                    self.store.visit_at(max(self.store.next_visit(), int(self._now() + wait)))
+                    self._stay_away(int(self._now() + wait))
                     raise
             await self._sleep(wait)
 
     def _steer(self, window: tuple[int, int] | None) -> None:
         if window is not None:
-            self.store.visit_at(visit(window, self._clock(), self._rng))
+            self.store.visit_at(self.config.endpoint, visit(window, self._clock(), self._rng))
+
+    def _stay_away(self, until: int) -> None:
+        """At least until then, or until the collector's own window."""
+        later = max(self.store.next_visit(self.config.endpoint), until)
+        self.store.visit_at(self.config.endpoint, later)
 
     def _refuse(self, admitted: Admitted, token: str, detail: str = "") -> Receipt:
         return replace(self._receipt(admitted, Outcome.REFUSED), token=token, detail=detail)

@@ -20,6 +20,9 @@ from dandelion.privacy import accounting
 _SCHEMES: Final = {"oneshot": SCHEME_ONESHOT}
 _DAY_S: Final = 86_400
 
+# Far beyond any promise; it keeps the conversion to rho finite.
+_EPSILON_MAX: Final = 1_000_000
+
 _T = TypeVar("_T")
 
 
@@ -50,7 +53,8 @@ class PinnedConfig:
         object.__setattr__(self, "helpers", tuple(sorted(self.helpers)))
         if self.scheme not in _SCHEMES.values():
             raise ConfigError("scheme: not known")
-        if not self.suites or not set(self.suites) <= set(SUITES):
+        whole = all(type(suite) is int for suite in self.suites)
+        if not self.suites or not whole or not set(self.suites) <= set(SUITES):
             raise ConfigError("suites: none, or one that is not known")
         if not HELPERS_MIN <= len(self.helpers) <= HELPERS_MAX:
             raise ConfigError(f"helpers: at least {HELPERS_MIN}, at most {HELPERS_MAX}")
@@ -91,8 +95,10 @@ class Policy:
             raise ConfigError("cohort_min: at least 1")
         if not 0 < self.delta < 1:
             raise ConfigError("delta: between 0 and 1")
-        if not (self.epsilon_round > 0 and self.epsilon_period > 0):
-            raise ConfigError("epsilon_round, epsilon_period: above 0")
+        for epsilon in (self.epsilon_round, self.epsilon_period):
+            # Written so that nan is refused, too.
+            if not 0 < epsilon <= _EPSILON_MAX:
+                raise ConfigError(f"epsilon_round, epsilon_period: above 0, at most {_EPSILON_MAX}")
         if not 0 <= self.participation <= 1:
             raise ConfigError("participation: between 0 and 1")
         if self.lifetime_max_s < 1 or self.period_s < 1:

@@ -4,6 +4,7 @@ Everything is in one file because a charge and the report it pays for must appea
 events and bodies are overwritten, not only unlinked.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +21,23 @@ _PRAGMAS: Final = (
 
 
 class Database:
-    """A connection with explicit transactions; used by one thread."""
+    """A connection with explicit transactions; used by one thread. `:memory:` is a path as well.
+
+    Raises:
+        OSError: the file cannot be opened, or is no database.
+    """
 
     def __init__(self, path: Path | str) -> None:
+        if str(path) != ":memory:":
+            # What a person does is nobody else's to read; SQLite's side files inherit this mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self.connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-        for pragma in _PRAGMAS:
-            self.connection.execute(pragma)
+        try:
+            for pragma in _PRAGMAS:
+                self.connection.execute(pragma)
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            raise OSError(f"{path}: {error}") from None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

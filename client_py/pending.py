@@ -15,6 +15,7 @@ from client_py.store import Pending
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS pending (
     ctx BLOB PRIMARY KEY,
+    origin TEXT NOT NULL,
     round_id BLOB NOT NULL,
     body BLOB NOT NULL,
     expires INTEGER NOT NULL,
@@ -49,9 +50,11 @@ class PendingReports:
     def put(self, pending: Pending) -> None:
         """Stores a report. To be called inside the transaction that charges for it."""
         self._database.connection.execute(
-            "INSERT INTO pending (ctx, round_id, body, expires, attempts, not_before, receipt) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO pending "
+            "(origin, ctx, round_id, body, expires, attempts, not_before, receipt) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
+                pending.origin,
                 pending.ctx,
                 pending.round_id,
                 pending.body,
@@ -62,14 +65,15 @@ class PendingReports:
             ),
         )
 
-    def all(self) -> list[Pending]:
-        """All of them, oldest first."""
+    def of(self, origin: str) -> list[Pending]:
+        """Those for one deployment, oldest first."""
         found = self._database.connection.execute(
             "SELECT ctx, round_id, body, expires, receipt, attempts, not_before "
-            "FROM pending ORDER BY rowid"
+            "FROM pending WHERE origin = ? ORDER BY rowid",
+            (origin,),
         )
         return [
-            Pending(ctx, round_id, body, expires, _decode(receipt), attempts, not_before)
+            Pending(origin, ctx, round_id, body, expires, _decode(receipt), attempts, not_before)
             for ctx, round_id, body, expires, receipt, attempts, not_before in found
         ]
 

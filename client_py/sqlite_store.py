@@ -15,11 +15,11 @@ from dandelion.queries.measures import Row
 from dandelion.queries.schema import Registry
 
 _FAULT = "fault:"
-_NEXT_VISIT = "next_visit"
+_NEXT_VISIT = "next visit:"
 
 
 class SqliteStore:
-    """Events, ledger, pending reports and receipts of one client. Used by one thread.
+    """Events, ledger, pending reports and receipts of one person. Used by one thread.
 
     `events` is where the host program records what happens.
     """
@@ -79,8 +79,8 @@ class SqliteStore:
     def spent(self, origin: str, scope: str, since: int) -> int:
         return spent(self.ledger.charges(origin, scope, since), origin, scope, since)
 
-    def pending(self) -> list[Pending]:
-        return self._reports.all()
+    def pending(self, origin: str) -> list[Pending]:
+        return self._reports.of(origin)
 
     def postpone(self, ctx: bytes, attempts: int, not_before: int) -> None:
         self._reports.postpone(ctx, attempts, not_before)
@@ -97,8 +97,8 @@ class SqliteStore:
     def faults(self) -> dict[str, int]:
         return self._reports.counters(_FAULT)
 
-    def next_visit(self) -> int:
-        return self._reports.counter(_NEXT_VISIT)
+    def next_visit(self, origin: str) -> int:
+        return self._reports.counter(_NEXT_VISIT + origin)
 
-    def visit_at(self, at: int) -> None:
-        self._reports.set_counter(_NEXT_VISIT, at)
+    def visit_at(self, origin: str, at: int) -> None:
+        self._reports.set_counter(_NEXT_VISIT + origin, at)

@@ -38,10 +38,11 @@ class Allowance:
 class Pending:
     """An encoded report that has not been acknowledged yet.
 
-    `receipt` is what will be said of it; `not_before` is when it may be sent again and `expires`
-    when the round is over, both in Unix seconds.
+    It goes to `origin` and nowhere else. `receipt` is what will be said of it; `not_before` is
+    when it may be sent again and `expires` when the round is over, both in Unix seconds.
     """
 
+    origin: str
     ctx: bytes
     round_id: bytes
     body: bytes
@@ -52,7 +53,7 @@ class Pending:
 
 
 class ClientStore(Protocol):
-    """What `Client` needs to keep. One store belongs to one client and one deployment's origin."""
+    """What `Client` needs to keep. Clients of several deployments may share one."""
 
     def rows(self, event: str) -> Sequence[Row]:
         """Local events of one table."""
@@ -78,8 +79,8 @@ class ClientStore(Protocol):
     def spent(self, origin: str, scope: str, since: int) -> int:
         """What a scope has been charged since a moment, in units of 2^-40 rho."""
 
-    def pending(self) -> list[Pending]:
-        """Reports without an acknowledgement, oldest first."""
+    def pending(self, origin: str) -> list[Pending]:
+        """Reports for a deployment without an acknowledgement, oldest first."""
 
     def postpone(self, ctx: bytes, attempts: int, not_before: int) -> None:
         """Notes that a report was sent in vain."""
@@ -96,11 +97,11 @@ class ClientStore(Protocol):
     def faults(self) -> dict[str, int]:
         """Faults counted so far."""
 
-    def next_visit(self) -> int:
-        """When to ask for rounds again, in Unix seconds; 0 at first."""
+    def next_visit(self, origin: str) -> int:
+        """When to ask a deployment for rounds again, in Unix seconds; 0 at first."""
 
-    def visit_at(self, at: int) -> None:
-        """Notes when to ask for rounds again."""
+    def visit_at(self, origin: str, at: int) -> None:
+        """Notes when to ask a deployment for rounds again."""
 
 
 class MemoryStore:
@@ -118,7 +119,7 @@ class MemoryStore:
         self._pending: dict[bytes, Pending] = {}
         self._receipts: list[Receipt] | None = None
         self._faults: Counter[str] | None = None
-        self._next = 0
+        self._next: dict[str, int] = {}
 
     def rows(self, event: str) -> Sequence[Row]:
         return self._events.get(event, ())
@@ -147,8 +148,8 @@ class MemoryStore:
     def spent(self, origin: str, scope: str, since: int) -> int:
         return spent(self._charges.values(), origin, scope, since)
 
-    def pending(self) -> list[Pending]:
-        return list(self._pending.values())
+    def pending(self, origin: str) -> list[Pending]:
+        return [each for each in self._pending.values() if each.origin == origin]
 
     def postpone(self, ctx: bytes, attempts: int, not_before: int) -> None:
         self._pending[ctx] = replace(self._pending[ctx], attempts=attempts, not_before=not_before)
@@ -170,11 +171,11 @@ class MemoryStore:
     def faults(self) -> dict[str, int]:
         return dict(self._faults or {})
 
-    def next_visit(self) -> int:
-        return self._next
+    def next_visit(self, origin: str) -> int:
+        return self._next.get(origin, 0)
 
-    def visit_at(self, at: int) -> None:
-        self._next = at
+    def visit_at(self, origin: str, at: int) -> None:
+        self._next[origin] = at
 
 
 def spent(charges: Iterable[Charge], origin: str, scope: str, since: int) -> int:

@@ -69,6 +69,8 @@ def test_a_saved_configuration_is_read_back(tmp_path: Path) -> None:
         ("https://collector.example", "https://collector.example?x=1", "endpoint"),
         ("epsilon_round = 2", "epsilon_round = 0", "epsilon_round"),
         ("epsilon_round = 2", "epsilon_round = nan", "epsilon_round"),
+        ("epsilon_round = 2", "epsilon_round = inf", "epsilon_round"),
+        ("[policy]", "suites = [true]\n[policy]", "suites"),
         ("epsilon_round = 2", 'epsilon_round = "2"', "policy.epsilon_round"),
         ("epsilon_round = 2", "delta = 1.0", "delta"),
         ("epsilon_round = 2", "participation = 1.5", "participation"),

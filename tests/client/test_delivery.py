@@ -44,7 +44,7 @@ async def test_a_retry_after_a_restart_is_the_same_bytes(tmp_path: Path) -> None
     with SqliteStore(tmp_path / "client") as store:
         client = make_client(again, store=store, clock=Clock(NOW + 600))
         (receipt,) = await client.contribute([HOME.round()])
-        assert store.pending() == []
+        assert store.pending(HOME.config().endpoint) == []
     assert receipt.outcome is Outcome.DUPLICATE
     assert again.bodies[0] == transport.bodies[0]
 
@@ -66,7 +66,7 @@ async def test_a_final_refusal_ends_it(token: str) -> None:
     client = make_client(transport, store=store)
     (receipt,) = await client.contribute([HOME.round()])
     assert (receipt.outcome, receipt.token) == (Outcome.REJECTED, token)
-    assert store.pending() == []
+    assert store.pending(HOME.config().endpoint) == []
     assert await client.contribute([HOME.round()]) == []
     assert len(transport.bodies) == 1
 
@@ -123,7 +123,7 @@ async def test_a_report_is_dropped_when_its_round_is_over() -> None:
     clock.now = NOW + 7_200
     (receipt,) = await client.contribute([])
     assert receipt.outcome is Outcome.LAPSED
-    assert store.pending() == []
+    assert store.pending(HOME.config().endpoint) == []
     assert len(transport.bodies) == sent
 
 
@@ -175,14 +175,14 @@ async def test_the_window_says_when_to_ask_again() -> None:
     client = make_client(transport, clock=clock)
     await client.contribute()
     assert transport.listings == 1
-    at = client.store.next_visit()
+    at = client.store.next_visit(HOME.config().endpoint)
     assert NOW + 100 <= at <= NOW + 200
     clock.now = at - 1
     await client.contribute()
     assert transport.listings == 1
     await client.contribute(early=True)
     assert transport.listings == 2
-    clock.now = client.store.next_visit()
+    clock.now = client.store.next_visit(HOME.config().endpoint)
     await client.contribute()
     assert transport.listings == 3
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client_py import store as store_module
-from client_py.client import SyncClient
+from client_py.client import Patience, SyncClient
 from client_py.config import Policy
 from client_py.receipts import Outcome
 from client_py.sqlite_store import SqliteStore
@@ -177,7 +177,10 @@ async def test_the_ledger_is_charged_before_the_first_send() -> None:
     transport = FakeTransport(TransportError("gone"))
     seen: list[tuple[int, int]] = []
     transport.on_post = lambda: seen.append(
-        (store.spent(HOME.config().endpoint, "public", 0), len(store.pending()))
+        (
+            store.spent(HOME.config().endpoint, "public", 0),
+            len(store.pending(HOME.config().endpoint)),
+        )
     )
     (receipt,) = await make_client(transport, store=store).contribute([HOME.round()])
     assert receipt.outcome is Outcome.WAITING
@@ -263,7 +266,7 @@ async def test_the_ephemeral_key_is_never_stored(tmp_path: Path) -> None:
         transport = FakeTransport(TransportError("gone"))
         client = make_client(transport, store=store, random_bytes=lambda n: secret[:n])
         await client.contribute([HOME.round()])
-        (pending,) = store.pending()
+        (pending,) = store.pending(HOME.config().endpoint)
         kept = everything_in(tmp_path)
     assert pending.body in kept
     assert secret not in kept
@@ -402,7 +405,11 @@ async def test_a_store_that_cannot_write_sends_nothing(tmp_path: Path) -> None:
 
 def test_the_synchronous_client_says_when_nobody_answers() -> None:
     """Without an event loop, and without a collector."""
-    client = SyncClient(HOME.config("http://127.0.0.1:9"), Policy(), MemoryStore(ROWS))
-    client._patience = type(client._patience)(attempts=1)
+    client = SyncClient(
+        HOME.config("http://127.0.0.1:9"),
+        Policy(),
+        MemoryStore(ROWS),
+        patience=Patience(attempts=1),
+    )
     (receipt,) = client.contribute()
     assert receipt.outcome is Outcome.UNREACHABLE

@@ -34,7 +34,7 @@ def charge(ctx: bytes = CTX, units: int = 5, scope: str = "public", at: int = NO
 
 def pending(ctx: bytes = CTX) -> Pending:
     """A report for a round."""
-    return Pending(ctx, ctx[:16], b"body" + ctx, NOW + 60, receipt())
+    return Pending(ORIGIN, ctx, ctx[:16], b"body" + ctx, NOW + 60, receipt())
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -52,7 +52,7 @@ def test_a_charge_and_its_report_appear_together(store: ClientStore) -> None:
     assert not store.known(CTX)
     assert store.commit(charge(), PLENTY, pending) == pending()
     assert store.known(CTX)
-    assert store.pending() == [pending()]
+    assert store.pending(ORIGIN) == [pending()]
     assert store.spent(ORIGIN, "public", 0) == 5
 
 
@@ -65,7 +65,7 @@ def test_a_report_that_cannot_be_made_is_not_charged(store: ClientStore) -> None
     with pytest.raises(ZeroDivisionError):
         store.commit(charge(), PLENTY, broken)
     assert not store.known(CTX)
-    assert store.pending() == []
+    assert store.pending(ORIGIN) == []
     assert store.spent(ORIGIN, "public", 0) == 0
 
 
@@ -107,7 +107,7 @@ def test_a_postponed_report_keeps_its_bytes(store: ClientStore) -> None:
     """Only attempts and time change."""
     store.commit(charge(), PLENTY, pending)
     store.postpone(CTX, 3, NOW + 9)
-    assert store.pending() == [replace(pending(), attempts=3, not_before=NOW + 9)]
+    assert store.pending(ORIGIN) == [replace(pending(), attempts=3, not_before=NOW + 9)]
 
 
 def test_a_finished_report_leaves_a_receipt(store: ClientStore) -> None:
@@ -117,7 +117,7 @@ def test_a_finished_report_leaves_a_receipt(store: ClientStore) -> None:
         store.commit(charge(ctx), PLENTY, lambda ctx=ctx: pending(ctx))  # type: ignore[misc]
         store.finish(ctx, receipt(outcome))
     assert store.receipts() == [receipt(Outcome.ACCEPTED), receipt(Outcome.REJECTED)]
-    assert store.pending() == []
+    assert store.pending(ORIGIN) == []
 
 
 def test_a_coin_falls_once(store: ClientStore) -> None:
@@ -130,12 +130,34 @@ def test_a_coin_falls_once(store: ClientStore) -> None:
 
 def test_faults_and_the_next_visit_are_kept(store: ClientStore) -> None:
     """Two counters and a time."""
-    assert (store.faults(), store.next_visit()) == ({}, 0)
+    assert (store.faults(), store.next_visit(ORIGIN)) == ({}, 0)
     store.count_fault("gate")
     store.count_fault("gate")
     store.count_fault("plan")
-    store.visit_at(NOW)
-    assert (store.faults(), store.next_visit()) == ({"gate": 2, "plan": 1}, NOW)
+    store.visit_at(ORIGIN, NOW)
+    assert (store.faults(), store.next_visit(ORIGIN)) == ({"gate": 2, "plan": 1}, NOW)
+    assert store.next_visit("https://other.example") == 0
+
+
+def test_a_report_is_for_one_deployment(store: ClientStore) -> None:
+    """Where two deployments share a store, neither is sent the other's reports."""
+    store.commit(charge(), PLENTY, pending)
+    assert store.pending("https://other.example") == []
+
+
+def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
+    """Also the log beside it."""
+    with SqliteStore(tmp_path / "client") as store:
+        store.events.record("visit", {"a": 1}, NOW)
+        modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {0o600}
+
+
+def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    """As any other file that cannot be used."""
+    (tmp_path / "client").write_bytes(b"dear diary " * 1_000)
+    with pytest.raises(OSError, match="not a database"):
+        SqliteStore(tmp_path / "client")
 
 
 def test_everything_survives_a_restart(tmp_path: Path) -> None:
@@ -150,7 +172,7 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
         first.coin(CTX, NOW, lambda: True)
     with SqliteStore(path) as second:
         assert second.rows("visit") == [{"country": "DE"}]
-        assert second.pending() == [pending()]
+        assert second.pending(ORIGIN) == [pending()]
         assert second.receipts() == [receipt(Outcome.ACCEPTED)]
         assert second.spent(ORIGIN, "public", 0) == 10
         assert second.coin(CTX, NOW, lambda: False)
