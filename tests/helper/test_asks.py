@@ -237,6 +237,8 @@ async def test_same_ask_twice_at_once_joins_one_computation(
         assert [reply.status for reply in replies] == [202, 202, 202]
         other = ask_of(d, reports_of(d, range(6)))
         assert (await helper.ask(other)).token == "set_conflict"
+        shopped = ask_of(d, reports_of(d, range(5)), y=bytes(d.payload_bytes))
+        assert (await helper.ask(shopped)).token == "set_conflict"
         sums.open()
         await helper.computed()
         bench.time.steady += 1

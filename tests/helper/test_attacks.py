@@ -4,6 +4,7 @@ The attacker is the collector, with the other helper's root in hand: what this h
 withstands is what "one honest helper" means (docs/protocol.md sections 6 and 11).
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -383,6 +384,34 @@ async def test_control_database_from_before_the_signature(
     """If the root were not marked, the restored helper would sign a second descriptor."""
     monkeypatch.setattr(Roots, "mark", lambda *_: None)
     assert await signs_after_restore(bench) == ["200", "key_used"]
+
+
+async def signs_after_merged_restore(bench: Bench) -> str:
+    """Signs, then copies a backup from before over the state, as a restore that deletes nothing
+    does: both the unmarked and the marked root are there. The reply to a second descriptor.
+    """
+    async with bench.helper() as helper:
+        d = make_descriptor(helper.identity, await helper.make_key())
+    saved = bench.copy("saved")
+    async with bench.helper() as helper:
+        assert (await helper.sign(envelope_of(d))).status == 200
+    shutil.copytree(saved, bench.state_dir, dirs_exist_ok=True)
+    async with bench.helper() as helper:
+        assert len(list(bench.roots.iterdir())) == 2
+        return (await helper.sign(envelope_of(replace(d, noise_var=d.noise_var + 1)))).token
+
+
+async def test_attack_backup_copied_over_the_state(bench: Bench) -> None:
+    """The marked root beside the restored one gives the restore away."""
+    assert await signs_after_merged_restore(bench) == "key_gone"
+
+
+async def test_control_backup_copied_over_the_state(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper that sees no marked roots signs a second descriptor under the key."""
+    monkeypatch.setattr(Roots, "marked", lambda _: [])
+    assert await signs_after_merged_restore(bench) == "200"
 
 
 # Keys stolen later.

@@ -160,7 +160,9 @@ async def go_on(
 async def test_kill_at_every_durable_step_of_expiry(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill while an unanswered round expires: its root dies, its reservation is freed once."""
+    """A kill while an unanswered round expires: its root dies, and only then its reservation is
+    freed, once.
+    """
     async with bench.helper() as helper:
         d = await helper.signed_round()
     bench.time.now = d.expires
@@ -172,6 +174,8 @@ async def test_kill_at_every_durable_step_of_expiry(
     assert len(kills.taken) > 8
     for _stage, _step, state_dir in kills.taken:
         copy_state(state_dir, bench.state_dir)
+        freed = ("free", 0) in bench.entries()
+        assert not (freed and list(bench.roots.iterdir()))
         async with bench.helper() as helper:
             assert (await helper.ask(ask_of(d, reports_of(d, range(5))))).token == "expired"
         assert list(bench.roots.iterdir()) == []
@@ -206,6 +210,22 @@ async def test_kill_between_answer_and_its_mark(
     assert [path.name.rpartition(".")[2] for path in bench.roots.iterdir()] == ["0"]
     async with bench.helper():
         assert [path.name.rpartition(".")[2] for path in bench.roots.iterdir()] == ["2"]
+
+
+async def test_kill_between_answer_and_its_mark_before_expiry(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database alone knows of the answer when the round expires: nothing is freed."""
+    async with bench.helper() as helper:
+        d = await helper.signed_round(shard_bits=1)
+        closed(bench, d)
+        with monkeypatch.context() as patch:
+            patch.setattr(Roots, "note_answered", lambda *_: None)
+            await bench.answered(helper, ask_of(d, reports_of(d, range(40), 1), 1))
+    bench.time.now = d.expires
+    async with bench.helper():
+        assert list(bench.roots.iterdir()) == []
+    assert bench.entries() == [("reserve", 0), ("charge", 1)]
 
 
 async def test_root_without_record_dies_at_expires(bench: Bench) -> None:

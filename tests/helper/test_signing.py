@@ -91,6 +91,10 @@ REFUSALS: dict[str, tuple[str, Callable[[Descriptor], bytes]]] = {
     "small cohort": ("floor_cohort", lambda d: envelope_of(replace(d, cohort_min=2))),
     "low noise": ("floor_noise", lambda d: envelope_of(replace(d, noise_var=100))),
     "long life": ("floor_time", lambda d: envelope_of(replace(d, expires=T0 + 10_001))),
+    "opens much later": (
+        "floor_time",
+        lambda d: envelope_of(replace(d, opens=T0 + 9_000, closes=T0 + 9_100, expires=T0 + 10_001)),
+    ),
     "opened long ago": ("floor_time", lambda d: envelope_of(replace(d, opens=T0 - 9_001))),
 }
 
