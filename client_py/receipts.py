@@ -90,7 +90,8 @@ class Receipt:
                 f"epsilon {self.epsilon} at delta {self.delta}."
             )
         if self.bytes_sent:
-            lines.append(f"{self.bytes_sent} bytes, sent {self.attempts} times.")
+            times = "once" if self.attempts == 1 else f"{self.attempts} times"
+            lines.append(f"{self.bytes_sent} bytes, sent {times}.")
         if self.fault:
             lines.append(f"Something went wrong here ({self.fault}), so only zeros were sent.")
         if self.explanation and self.outcome is not Outcome.REFUSED:

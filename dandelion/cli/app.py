@@ -1,5 +1,6 @@
 """The command: names, order in the help, and the one place where errors become lines."""
 
+import signal
 import sys
 from typing import Annotated
 
@@ -53,6 +54,8 @@ def root(
 
 def main() -> None:
     """Entry point: an error is one line on standard error and a non-zero exit."""
+    # Whoever stops a command stops the processes it started, in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except Fault as fault:

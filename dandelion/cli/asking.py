@@ -12,8 +12,8 @@ import typer
 
 from dandelion.cli.deployment import find
 from dandelion.cli.http import Api
-from dandelion.cli.output import Fault, print_fields, print_json, print_table, when
-from dandelion.cli.tables import table_rows
+from dandelion.cli.output import Fault, out, print_fields, print_json, print_table, when
+from dandelion.cli.tables import print_cells
 
 query = typer.Typer(no_args_is_help=True, help="What may be asked.")
 rounds = typer.Typer(no_args_is_help=True, help="Collections of a query.")
@@ -112,7 +112,11 @@ def query_show(name: str, server: Server = None, json: AsJson = False) -> None:
     """One question: its SQL, its promise, and what a client would send, in plain words."""
     for document in _api(server).get("/v1/queries")["queries"]:
         if document["name"] == name:
-            print_json(document) if json else print_fields(_flat(document))
+            if json:
+                print_json(document)
+            else:
+                print_fields(_flat(document))
+                out.print(f"\n{document['words']}", markup=False)
             return
     raise Fault(f"unknown_query: no query is called {name}")
 
@@ -196,8 +200,8 @@ def results_show(
     if json:
         print_json(document)
         return
-    print_fields(_flat({k: v for k, v in document.items() if k != "cells"}))
-    print_table("", *table_rows(document["cells"]))
+    print_fields(_flat(document | {k: when(document[k]) for k in ("opens", "closes")}))
+    print_cells(document["cells"], document["group"])
 
 
 class Format(StrEnum):
@@ -234,7 +238,10 @@ def results_export(
 
 def _csv(document: dict[str, Any]) -> str:
     shared = {k: document.get(k, "") for k in ("round", "query", "reports", "epsilon", "delta")}
-    rows = [shared | cell | _bin(cell) for cell in document["cells"]]
+    rows = [
+        shared | {k: v for k, v in cell.items() if k != "bin"} | _bin(cell)
+        for cell in document["cells"]
+    ]
     buffer = io.StringIO()
     if rows:
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
@@ -245,7 +252,7 @@ def _csv(document: dict[str, Any]) -> str:
 
 def _bin(cell: dict[str, Any]) -> dict[str, Any]:
     low, high = cell.get("bin") or ("", "")
-    return {"bin": "", "bin_low": low, "bin_high": high}
+    return {"bin_low": low, "bin_high": high}
 
 
 def _write(output: Path | None, data: bytes) -> None:

