@@ -5,6 +5,7 @@ used. A refusal travels with the helper's token; anything else means "not now".
 """
 
 import asyncio
+import io
 import json
 from collections.abc import Callable
 from typing import Final
@@ -114,12 +115,14 @@ class Helper:
         media: str | None = None,
     ) -> tuple[aiohttp.ClientResponse, bytes]:
         headers = self._headers | ({"Content-Type": media} if media else {})
+        # A file-like body is sent in parts; bytes at once, which holds the event loop up.
+        data = None if body is None else io.BytesIO(body)
         seconds = self._timeout_s + (len(body or b"") + bytes_max) / _BYTES_PER_S
         try:
             async with (
                 asyncio.timeout(seconds),
                 self._session.request(
-                    method, self._url + path, data=body, headers=headers, allow_redirects=False
+                    method, self._url + path, data=data, headers=headers, allow_redirects=False
                 ) as response,
             ):
                 content = await _read(response, bytes_max)

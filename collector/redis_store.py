@@ -101,8 +101,11 @@ async def answering() -> AsyncIterator[None]:
     try:
         yield
     except ResponseError as error:
-        # The first word is an error code such as MISCONF; what follows may quote an argument.
-        raise StoreUnavailable(str(error).split(" ", 1)[0][:20]) from None
+        # The first word is an error code such as MISCONF; what follows may quote an argument. Where
+        # the library has a class for a code it takes the code away.
+        code = str(error).split(" ", 1)[0][:20]
+        kind = code if type(error) is ResponseError else type(error).__name__
+        raise StoreUnavailable(kind) from None
     except (RedisError, OSError) as error:
         raise StoreUnavailable(type(error).__name__) from None
 
@@ -236,14 +239,9 @@ class RedisStore:
                 await pipeline.execute()
 
     async def compact(self) -> None:
-        try:
-            async with answering():
-                await self._client.bgrewriteaof()
-        except StoreUnavailable as error:
-            # "ERR ... already in progress": one that started earlier does not see what was deleted
-            # since, but the server's own rewriting will; no reason to fail the caller.
-            if error.kind != "ERR":
-                raise
+        # Refused while a rewrite is under way: that one may have begun before the last deletion.
+        async with answering():
+            await self._client.bgrewriteaof()
 
     async def publish(self, round_id: bytes, record: bytes) -> None:
         async with answering():

@@ -57,10 +57,13 @@ class Driver:
         self._services = services
         self._partitions = partitions
         self._runners: dict[bytes, _Runner] = {}
+        self._compaction = asyncio.Event()
+        self._compacting: asyncio.Task[None] | None = None
         self.failed = 0
 
     async def start(self) -> None:
         """Takes up every round that is not over and purged."""
+        self._compacting = asyncio.create_task(self._compact())
         unpurged = partial(registry.round_rows, unpurged=True)
         for row in await self._services.database.run(unpurged):
             self._drive(row)
@@ -68,6 +71,7 @@ class Driver:
     async def stop(self) -> None:
         """Lets go of every round where it stands."""
         tasks = [runner.task for runner in self._runners.values()]
+        tasks += [self._compacting] if self._compacting is not None else []
         for task in tasks:
             task.cancel()
         if tasks:
@@ -119,6 +123,17 @@ class Driver:
             return None
         return sum(status.count for status in lanes)
 
+    async def _compact(self) -> None:
+        """Has the store rewrite its files after each seal and purge, one rewrite at a time."""
+        while True:
+            await self._compaction.wait()
+            self._compaction.clear()
+            try:
+                await self._services.store.compact()
+            except StoreUnavailable:
+                self._compaction.set()
+                await asyncio.sleep(RETRY_S)
+
     async def _soon(self, event: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(self._services.limits.answer_s):
@@ -132,7 +147,7 @@ class Driver:
         )
 
     def _drive(self, row: RoundRow) -> "_Runner":
-        runner = _Runner(self._services, row)
+        runner = _Runner(self._services, row, self._compaction.set)
         self._runners[row.round_id] = runner
         runner.task.add_done_callback(partial(self._over, row.round_id))
         return runner
@@ -147,9 +162,10 @@ class Driver:
 class _Runner:
     """One round, from wherever it stands to the purge."""
 
-    def __init__(self, services: Services, row: RoundRow) -> None:
+    def __init__(self, services: Services, row: RoundRow, compact: Callable[[], None]) -> None:
         self._services = services
         self._row = row
+        self._compact = compact
         self.close_requested = asyncio.Event()
         self.closed = asyncio.Event()
         self.known = asyncio.Event()
@@ -236,7 +252,7 @@ class _Runner:
         # Committed reports are answered until `expires`, then forgotten even if nobody is here.
         await services.store.expire_at(row.round.layout, row.descriptor.expires)
         # Overwritten sums leave the store's files: their differences are batches of reports.
-        await services.store.compact()
+        self._compact()
         seals = await services.database.run(partial(registry.seals, round_id=row.round_id))
         answers = await gather(
             services.database,
@@ -276,7 +292,7 @@ class _Runner:
         await services.store.purge(row.round.layout)
         await services.store.withdraw(row.round_id)
         await self._write(lambda connection: registry.set_purged(connection, row.round_id))
-        await services.store.compact()
+        self._compact()
         await services.book.refresh()
         unpurged = partial(registry.round_rows, unpurged=True)
         live = {it.round_id for it in await services.database.run(unpurged)}

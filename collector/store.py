@@ -221,7 +221,10 @@ class RoundStore(Protocol):
         """Deletes all lanes of the round."""
 
     async def compact(self) -> None:
-        """Makes deleted and overwritten values leave the store's files, soon."""
+        """Begins to remove deleted and overwritten values from the store's files.
+
+        `StoreUnavailable` if it cannot begin now, for example because it is at it already.
+        """
 
     async def publish(self, round_id: bytes, record: bytes) -> None:
         """Puts a round into the list that ingest processes follow."""

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dandelion.descriptor import Descriptor, Envelope
 from dandelion.params import MEDIA_REPORT
 from dandelion.schemes import oneshot
 from tests.collector.builders import seed
+from tests.collector.gate import Gate
 from tests.oracle_membership import one_hot
 from tests.services import RunningHelper, helper_pair
 
@@ -53,6 +54,7 @@ class Rig:
 
     node: Node
     helpers: list[RunningHelper]
+    gates: list[Gate]
     session: aiohttp.ClientSession
     token: str
 
@@ -83,7 +85,7 @@ class Rig:
         """Adds the query if need be and opens a round of it."""
         status, answer = await self.admin("POST", "queries", QUERY)
         assert status in (201, 409), answer
-        body = {"query": QUERY["name"], "duration_s": duration_s} | changes
+        body = {"query": "members", "duration_s": duration_s} | changes
         status, opened = await self.admin("POST", "rounds", body)
         assert status == 201, opened
         _, shown = await self.admin("GET", f"rounds/{opened['round']}")
@@ -107,45 +109,65 @@ class Rig:
             await asyncio.sleep(0.05)
 
 
+@dataclass
+class Parties:
+    """Helpers that outlive the collector: it may be started again over the same state."""
+
+    folder: Path
+    helpers: list[RunningHelper]
+    gates: list[Gate]
+
+    def config(self, redis_url: str = "unix:///nowhere", **changes: Any) -> Config:
+        """A configuration with short times, on free ports."""
+        fields: dict[str, Any] = {
+            "state_dir": self.folder / "collector",
+            "redis_url": redis_url,
+            "public": {"port": 0},
+            "admin": {"port": 0},
+            "helpers": [
+                {"url": gate.url, "identity": it.identity.hex(), "token": it.token}
+                for it, gate in zip(self.helpers, self.gates, strict=True)
+            ],
+            "lifetimes": {"seal_grace_s": 0.2, "answer_s": 30},
+            "limits": {"answer_s": 5, "helper_retry_max_s": 0.5},
+            "drain_s": 5,
+        }
+        return Config.model_validate(fields | changes)
+
+    @asynccontextmanager
+    async def rig(self, store: RoundStore | None = None, **changes: Any) -> AsyncIterator[Rig]:
+        """A running collector with these helpers."""
+        config = self.config(**changes)
+        token = issue(config.state_dir, "test", list(Scope), lifetime_s=3_600, now=int(time.time()))
+        async with (
+            running(config, store=store) as node,
+            aiohttp.ClientSession(auto_decompress=False) as session,
+        ):
+            yield Rig(node, self.helpers, self.gates, session, token)
+
+
 def masked(d: Descriptor, client: int) -> bytes:
     """The encoded report of a client that sets its own coordinate to `linf`; always the same."""
     key = oneshot.EphemeralKey(seed(f"esk {client} of {d.ctx.hex()}"))
     return oneshot.mask(d, one_hot(d.slots, client, d.linf), key).encode()
 
 
-def config_for(
-    folder: Path,
-    helpers: Iterable[RunningHelper],
-    redis_url: str = "unix:///nowhere",
-    **changes: Any,
-) -> Config:
-    """A configuration with short times, on free ports."""
-    fields: dict[str, Any] = {
-        "state_dir": folder / "collector",
-        "redis_url": redis_url,
-        "public": {"port": 0},
-        "admin": {"port": 0},
-        "helpers": [
-            {"url": it.url, "identity": it.identity.hex(), "token": it.token} for it in helpers
-        ],
-        "lifetimes": {"seal_grace_s": 0.2, "answer_s": 30},
-        "limits": {"answer_s": 5, "helper_retry_max_s": 1},
-        "drain_s": 5,
-    }
-    return Config.model_validate(fields | changes)
+@asynccontextmanager
+async def parties(folder: Path, *, cohort_min: int = 1) -> AsyncIterator[Parties]:
+    """Two helpers behind gates, and a collector identity that they serve."""
+    identity = init_state(folder / "collector")
+    async with AsyncExitStack() as stack:
+        helpers = await stack.enter_async_context(
+            helper_pair(folder, identity, cohort_min=cohort_min)
+        )
+        gates = [await stack.enter_async_context(Gate(it.url)) for it in helpers]
+        yield Parties(folder, helpers, gates)
 
 
 @asynccontextmanager
 async def rig(
     folder: Path, store: RoundStore | None = None, *, cohort_min: int = 1, **changes: Any
 ) -> AsyncIterator[Rig]:
-    """A collector over `store`, or over the Redis that `redis_url` names."""
-    identity = init_state(folder / "collector")
-    async with helper_pair(folder, identity, cohort_min=cohort_min) as helpers:
-        config = config_for(folder, helpers, **changes)
-        token = issue(config.state_dir, "test", list(Scope), lifetime_s=3_600, now=int(time.time()))
-        async with (
-            running(config, store=store) as node,
-            aiohttp.ClientSession(auto_decompress=False) as session,
-        ):
-            yield Rig(node, helpers, session, token)
+    """A collector over `store`, or over the Redis that `redis_url` names, with its helpers."""
+    async with parties(folder, cohort_min=cohort_min) as them, them.rig(store, **changes) as it:
+        yield it
