@@ -1,7 +1,4 @@
-"""Attacks on the `oneshot` scheme, each with its control: the same attack with the defence off.
-
-The numbers are those of the design review's findings.
-"""
+"""Attacks on the `oneshot` scheme, each with its control: the same attack with the defence off."""
 
 import hashlib
 from collections.abc import Callable
@@ -73,7 +70,7 @@ def read_by_low_bits(mask: Callable[[int, bytes], Report], rounds: int = 200) ->
 
 
 class TestCopiedMaskKey:
-    """Finding 1: a corrupt helper announces the honest helper's mask key as its own."""
+    """A corrupt helper announces the honest helper's mask key as its own."""
 
     root = hashlib.sha256(b"honest root").digest()
 
@@ -154,7 +151,7 @@ class TestOneRound:
                 oneshot.unmask(d, shard.y, [rs[missing], bytes(d.payload_bytes)], shard.n)
 
     def test_a_set_that_is_not_the_sum_is_implausible(self) -> None:
-        """Finding 29: one report too few in the set, and the round decodes to garbage, refused."""
+        """One report too few in the set, and the round decodes to garbage, refused."""
         round_ = self.opened("mismatch")
         for i in range(16):
             round_.contribute(one_hot(i % SLOTS))
@@ -164,7 +161,7 @@ class TestOneRound:
             verify_release(collector.release(round_.helpers).encode())
 
     def test_double_vector_is_implausible(self) -> None:
-        """Finding 28: a vector in the sum twice and its key once turns the round into noise."""
+        """A vector in the sum twice and its key once turns the round into noise."""
         round_ = self.opened("double")
         bodies = [round_.contribute(one_hot(i % SLOTS)) for i in range(16)]
         d = round_.collector.descriptor
@@ -173,7 +170,7 @@ class TestOneRound:
             verify_release(round_.collector.release(round_.helpers).encode())
 
     def test_report_of_one_round_is_refused_in_another(self) -> None:
-        """Replay (S9): the round id is part of ctx."""
+        """Replay: the round id is part of ctx."""
         first, second = self.opened("one"), self.opened("two")
         body = first.contribute(one_hot(0))
         with pytest.raises(WireError, match="wrong_round"):
@@ -204,7 +201,7 @@ class TestOneRound:
             assert not helper.answered
 
     def test_gate_replaces_a_wild_vector_by_zeros(self) -> None:
-        """Finding 22: whatever the plan produced, bounds hold. The control shows the damage."""
+        """Whatever the plan produced, bounds hold. The control shows the damage."""
         wild = one_hot(0) * 1_000_000
         round_ = self.opened("gate")
         d = round_.collector.descriptor
@@ -225,7 +222,7 @@ class TestOneRound:
 
 
 class TestTwoSets:
-    """Differencing inside a round (S4, finding 20)."""
+    """Differencing inside a round."""
 
     def asks(self) -> tuple[MemoryRound, Ask, Ask]:
         """A round, and asks for all clients and for all but one."""
@@ -296,7 +293,7 @@ def _parties() -> tuple[bytes, tuple[HelperEntry, ...]]:
 
 
 def test_masking_twice_under_one_key_is_refused() -> None:
-    """S10: the difference of two reports under one key is the difference of the inputs."""
+    """The difference of two reports under one key is the difference of the inputs."""
     d = describe(*_parties())
     secret = hashlib.sha256(b"one key").digest()
     key = oneshot.EphemeralKey(secret)
@@ -310,7 +307,7 @@ def test_masking_twice_under_one_key_is_refused() -> None:
 
 
 def test_small_order_report_key_has_no_mask_and_is_refused() -> None:
-    """Finding 25: its shared secret is known to everybody, so its report would lie open."""
+    """Its shared secret is known to everybody, so its report would lie open."""
     d = describe(*_parties())
     body = bytes([1]) + d.round_id + bytes(32) + bytes(d.payload_bytes)
     with pytest.raises(WireError, match="bad_key"):
@@ -320,7 +317,7 @@ def test_small_order_report_key_has_no_mask_and_is_refused() -> None:
 
 
 def test_shards_are_disjoint_and_cover() -> None:
-    """Finding 15: a key belongs to one release shard, which the helper recomputes."""
+    """A key belongs to one release shard, which the helper recomputes."""
     d = describe(*_parties(), shard_bits=3)
     keys = [hashlib.sha256(bytes([i])).digest() for i in range(200)]
     assert {d.shard_of(key) for key in keys} == set(range(8))

@@ -337,7 +337,7 @@ async def seconds_until_visible(bench: Bench, sums: Gate, takes_s: float) -> flo
 async def test_answer_is_visible_at_whole_multiples_of_the_delay(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, takes_s: float, visible_s: float
 ) -> None:
-    """Computations of 0.3 and of 0.9 seconds look the same from outside (finding 20)."""
+    """Computations of 0.3 and of 0.9 seconds look the same from outside."""
     assert await seconds_until_visible(bench, Gate(monkeypatch), takes_s) == visible_s
 
 
@@ -380,7 +380,7 @@ async def test_noise_is_one_per_set(bench: Bench) -> None:
 
 
 async def test_sum_in_the_answer_is_the_one_asked_for(bench: Bench) -> None:
-    """The answer signs SHA-256(Y) of the ask (finding 18)."""
+    """The answer signs SHA-256(Y) of the ask."""
     async with bench.helper() as helper:
         d = await helper.signed_round()
         closed(bench, d)

@@ -127,7 +127,7 @@ async def test_control_two_sets(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_attack_burnt_answer(bench: Bench) -> None:
-    """Rubbish signed by nobody does not spend the one answer (finding 19)."""
+    """Rubbish signed by nobody does not spend the one answer."""
     async with bench.helper() as helper:
         d = await helper.signed_round()
         closed(bench, d)
@@ -168,7 +168,7 @@ async def test_control_two_descriptors(bench: Bench, monkeypatch: pytest.MonkeyP
 
 
 def copied_key(d: Descriptor) -> bytes:
-    """The descriptor with this helper's mask key in both entries (finding 1)."""
+    """The descriptor with this helper's mask key in both entries."""
     mine, theirs = sorted(d.helpers, key=lambda entry: entry.identity == OTHER)
     return mutated(d, lambda data: data.replace(theirs.mask_key, mine.mask_key))
 
@@ -233,7 +233,7 @@ async def test_control_cohort_of_one(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 
 async def test_attack_early_ask(bench: Bench) -> None:
-    """A tiny set asked for while the round is still open is refused (finding 33)."""
+    """A tiny set asked for while the round is still open is refused."""
     async with bench.helper() as helper:
         d = await helper.signed_round()
         bench.time.now = d.opens

@@ -182,7 +182,7 @@ async def test_unused_keys_are_few(bench: Bench) -> None:
 
 
 async def test_open_rounds_of_a_scope_are_few(bench: Bench) -> None:
-    """A scope has a cap of rounds that can still be answered (finding 23)."""
+    """A scope has a cap of rounds that can still be answered."""
     scope: dict[str, Any] = {"epsilon": 50.0, "delta": 1e-8, "period_s": DAY, "open_rounds_max": 2}
     bench.configure(scopes={"test": scope})
     async with bench.helper() as helper:

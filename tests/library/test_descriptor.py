@@ -100,7 +100,7 @@ def test_overflow_bound_is_exact() -> None:
 
 
 def test_round_id_names_the_descriptor() -> None:
-    """One id, one descriptor: it is a hash, so a second descriptor has a second id (finding 16)."""
+    """One id, one descriptor: it is a hash, so a second descriptor has a second id."""
     assert KNOWN.round_id == KNOWN.ctx[:16]
     assert replace(KNOWN, noise_var=27).round_id != KNOWN.round_id
 

@@ -87,7 +87,7 @@ def test_an_answer_for_another_ask_is_refused() -> None:
 
 
 def test_statements_carry_their_label() -> None:
-    """A signature under one label is none under another (finding 34); without labels it would be.
+    """A signature under one label is none under another; without labels it would be.
 
     The control: over bare bodies the same signature serves both statements.
     """

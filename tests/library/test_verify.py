@@ -53,7 +53,7 @@ def test_pinned_identities_are_compared() -> None:
 
 
 def test_a_result_cannot_be_swapped_after_the_answers() -> None:
-    """Result shopping (finding 18): another Y under the same answers fails at every helper.
+    """Result shopping: another Y under the same answers fails at every helper.
 
     The control: without the sum in the helpers' statement the collector's own signature would be
     all that binds Y, and the collector can make that itself.
