@@ -6,7 +6,8 @@ import pytest
 
 from collector.redis_store import RedisStore, connect
 from collector.store import MemoryStore, RoundStore
-from tests.services import StoreServer, redis_binary, valkey_binary
+from dandelion.cli.embedded_store import valkey_binary
+from tests.services import StoreServer, redis_binary
 
 
 @pytest.fixture(scope="session")

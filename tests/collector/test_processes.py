@@ -21,12 +21,13 @@ from collector.identity import init_state
 from collector.redis_store import RedisStore, connect
 from collector.store import LanePhase
 from dandelion import kernel
+from dandelion.cli.embedded_store import valkey_binary
 from dandelion.params import MEDIA_REPORT
 from dandelion.schemes import oneshot
 from tests.collector.builders import descriptor_for, plain_report, seed
 from tests.collector.door import round_for
 from tests.oracle_membership import assert_exactly_once
-from tests.services import StoreServer, valkey_binary
+from tests.services import StoreServer
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30
@@ -312,6 +313,18 @@ def children_of(pid: int) -> list[int]:
     """Process ids of the children of a process."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
+
+
+async def test_a_lossy_store_can_be_allowed(site: Callable[[int, int], Site]) -> None:
+    """With allow_lossy the operator takes the risk, and the process is ready."""
+    place = site(64, 1)
+    async with place.store() as store:
+        await store.redis.config_set("appendfsync", "everysec")
+    place.file.write_text("allow_lossy = true\n" + place.file.read_text())
+    await place.put_round()
+    process = Process(place)
+    await process.start()
+    assert await process.end(signal.SIGTERM) == 0
 
 
 async def children(process: Process, count: int) -> list[int]:

@@ -19,7 +19,8 @@ from collector.store import (
     Layout,
     StoreUnavailable,
 )
-from tests.services import StoreServer, redis_binary, valkey_binary
+from dandelion.cli.embedded_store import valkey_binary
+from tests.services import StoreServer, redis_binary
 
 LAYOUT = Layout(b"r" * 16, shards=1, partitions=1, capacity=20_000, secret=b"s" * 16)
 LANE = LAYOUT.lanes[0]
