@@ -1,5 +1,6 @@
 """A deployment in memory, rounds of it, and clients for it."""
 
+import asyncio
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -142,6 +143,7 @@ class FakeTransport:
     async def post_report(self, round_id: bytes, body: bytes) -> Reply:
         self.on_post()
         self.bodies.append(body)
+        await asyncio.sleep(0)  # as any answer over a network lets others run
         answer = self._script.pop(0) if len(self._script) > 1 else self._script[0]
         if isinstance(answer, Exception):
             raise answer

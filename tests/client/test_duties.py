@@ -259,6 +259,17 @@ def everything_in(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
+async def test_a_round_that_was_answered_is_not_judged_again() -> None:
+    """Listed once more after its end, it is not refused as closed: it was answered."""
+    clock = Clock()
+    client = make_client(FakeTransport(), clock=clock)
+    await client.contribute([HOME.round()])
+    clock.now = ROUND.closes + 301
+    assert await client.contribute([HOME.round()]) == []
+    (receipt,) = await client.contribute([HOME.round(2)])
+    assert receipt.token == "round_closed"
+
+
 async def test_the_ephemeral_key_is_never_stored(tmp_path: Path) -> None:
     """Neither the file nor its log holds the secret; the body, which is public, is there."""
     secret = bytes(range(101, 133))

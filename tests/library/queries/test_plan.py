@@ -315,6 +315,14 @@ def test_a_null_satisfies_no_condition() -> None:
     assert plan.execute([{"carrier": "AA", "far": 8}], never).any()
 
 
+def test_numbers_are_rounded_down_not_towards_zero() -> None:
+    """-0.5 is -1, in sums, bins and conditions."""
+    plan = Plan.parse(changed("where.0", {"column": "delay", "test": "lt", "value": 0}))
+    vector = plan.execute([{"carrier": "AA", "delay": -0.5, "far": 24.9}], never)
+    assert vector[2] == 2 * (-1 - 3)
+    assert vector[6] == 1
+
+
 def test_a_count_agrees_with_the_sum_of_the_same_column() -> None:
     """Text where a number belongs adds to neither: otherwise it would count as the centre."""
     vector = Plan.parse(GOOD).execute([{"carrier": "AA", "far": 1, "delay": "12"}], never)
