@@ -24,6 +24,8 @@ from dandelion.round import COMMITTING, Phase
 POLL_S: Final = 0.5
 # Unknown ids refresh the copy out of turn, but all of them together no more often than this.
 REFRESH_S: Final = 0.1
+# Rounds that have left the list, kept so that asking for one does not verify signatures each time.
+ENDED_MAX: Final = 256
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class RoundBook:
         self._retire = retire
         self._rounds: dict[bytes, Round] = {}
         self._records: dict[bytes, bytes] = {}
+        self._ended: dict[bytes, Round] = {}
         self._version: int | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._refreshed = asyncio.Event()
@@ -130,10 +133,10 @@ class RoundBook:
             RuleError: `unknown_round`; `store_unavailable` if it should be in the store's list and
                 is not.
         """
-        if (known := self._rounds.get(round_id)) is not None:
+        if (known := self._known(round_id)) is not None:
             return known
         await self._refresh_soon()
-        if (known := self._rounds.get(round_id)) is not None:
+        if (known := self._known(round_id)) is not None:
             return known
         row = await self._database.run(lambda connection: _row(connection, round_id))
         if row is None:
@@ -148,7 +151,13 @@ class RoundBook:
         )
         if not row["purged"] and ended.phase is not Phase.DAMAGED:
             raise RuleError("store_unavailable")
+        while len(self._ended) >= ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
+        self._ended[round_id] = ended
         return ended
+
+    def _known(self, round_id: bytes) -> Round | None:
+        return self._rounds.get(round_id) or self._ended.get(round_id)
 
     def _take(self, records: dict[bytes, bytes]) -> None:
         self._rounds = {

@@ -119,7 +119,7 @@ class LaneCommitter:
         self._closing = False
         self._final: Outcome | None = None
         self._stuck_since: float | None = None
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
 
     async def submit(self, entry: Entry, body: bytes) -> Outcome:
         """Waits until the report's fate is known. Cancelling the caller does not cancel the report.
@@ -148,6 +148,10 @@ class LaneCommitter:
         """Whether a report with this key is under way."""
         return epk in self._pending
 
+    def failed(self) -> bool:
+        """Whether a fault of ours has ended it. Another one may take its place, as a new epoch."""
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is not None
+
     def stuck_for(self) -> float:
         """Seconds since the store stopped answering; 0 while it answers."""
         if self._stuck_since is None:
@@ -158,14 +162,12 @@ class LaneCommitter:
         """Commits what has been submitted, takes no more, and ends; gives up after `seconds`."""
         self._closing = True
         self._ready.set()
-        await asyncio.wait({self._task}, timeout=seconds)
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await asyncio.wait({self.task}, timeout=seconds)
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.wait({self.task})
         for item in list(self._pending.values()):
             self._settle(item, Outcome.UNAVAILABLE)
-        if not self._task.cancelled():
-            self._task.result()
 
     def _settle(self, item: _Item, outcome: Outcome) -> None:
         """Answers everybody who waits for this report."""

@@ -119,6 +119,8 @@ class Limits(_Section):
     body_s: PositiveFloat = 10.0
     body_bytes_per_s: PositiveInt = 16_384
     keepalive_s: PositiveFloat = 15.0
+    # From the headers of a request to the last byte of its answer.
+    request_s: PositiveFloat = 120.0
     linger_s: PositiveFloat = 2.0
     waiting_reports_max: PositiveInt = 20_000
     waiting_bytes_max: PositiveInt = 268_435_456

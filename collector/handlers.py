@@ -5,7 +5,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -33,6 +33,38 @@ from dandelion.params import (
 )
 
 ROUND_ID: Final = re.compile(r"[0-9a-f]{32}")
+# How old a list may be that is read from the database for everybody, in seconds.
+FRESH_S: Final = 1.0
+# What is published never changes.
+FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+
+class Fresh:
+    """A JSON document that is read for everybody at once, at most every `FRESH_S`."""
+
+    def __init__(self, read: Callable[[sqlite3.Connection], object]) -> None:
+        self._read = read
+        self._reading: asyncio.Task[bytes] | None = None
+        self._until = 0.0
+
+    async def get(self, database: Database) -> bytes:
+        """The document, at most `FRESH_S` old when it was read."""
+        now = asyncio.get_running_loop().time()
+        if self._reading is None or (self._reading.done() and now >= self._until):
+            self._until = now + FRESH_S
+            self._reading = asyncio.create_task(self._load(database))
+        return await asyncio.shield(self._reading)
+
+    async def _load(self, database: Database) -> bytes:
+        return json.dumps(await database.run(self._read)).encode()
+
+
+def _all_queries(connection: sqlite3.Connection) -> object:
+    return {"queries": [public_view(it) for it in registry.queries(connection)]}
+
+
+def _all_ended(connection: sqlite3.Connection) -> object:
+    return {"releases": registry.ended(connection)}
 
 
 @dataclass
@@ -47,6 +79,8 @@ class Public:
     pace: Pace
     health: Health
     clock: Callable[[], float]
+    queries: Fresh = field(default_factory=lambda: Fresh(_all_queries))
+    releases: Fresh = field(default_factory=lambda: Fresh(_all_ended))
 
 
 PUBLIC: Final = web.AppKey("public", Public)
@@ -158,24 +192,26 @@ async def envelope(request: web.Request) -> web.Response:
 async def queries(request: web.Request) -> web.Response:
     """What is asked, in SQL and in words."""
     public = request.app[PUBLIC]
-    found = [public_view(it) for it in await public.database.run(registry.queries)]
-    return web.json_response({"queries": found})
+    return _json(await public.queries.get(public.database))
 
 
 async def releases(request: web.Request) -> web.Response:
     """Ended rounds, newest first."""
-    return web.json_response({"releases": await request.app[PUBLIC].database.run(registry.ended)})
+    public = request.app[PUBLIC]
+    return _json(await public.releases.get(public.database))
 
 
 async def release(request: web.Request) -> web.Response:
     """The artefact, byte for byte the same for everybody and for ever."""
     found = await _stored(request, registry.artefact)
-    return web.Response(body=found, content_type=MEDIA_RELEASE)
+    headers = {hdrs.CACHE_CONTROL: FOR_EVER}
+    return web.Response(body=found, content_type=MEDIA_RELEASE, headers=headers)
 
 
 async def table(request: web.Request) -> web.Response:
     """The decoded table of a release (section 15.4)."""
-    return web.json_response(await _stored(request, registry.summary))
+    found = await _stored(request, registry.summary)
+    return web.json_response(found, headers={hdrs.CACHE_CONTROL: FOR_EVER})
 
 
 async def openapi(_request: web.Request) -> web.Response:
@@ -228,6 +264,10 @@ def cross_origin(allowed: tuple[str, ...]) -> Any:
         return response
 
     return middleware
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
 
 
 async def _round(request: web.Request) -> Round:

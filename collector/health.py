@@ -27,7 +27,6 @@ REASONS: Final = frozenset(
         "clock_differs",
         "disk_full",
         "queue_full",
-        "driver_failed",
         "event_loop_late",
     }
 )
@@ -54,7 +53,6 @@ class Health:
         clock: Callable[[], float],
         queue: Callable[[], float],
         draining: Callable[[], bool],
-        driver_failed: Callable[[], bool] = lambda: False,
         allow_lossy: bool = False,
     ) -> None:
         """`queue` is the filled share of the queue, 0 to 1; `store` None is not asked anything."""
@@ -63,7 +61,6 @@ class Health:
         self._clock = clock
         self._queue = queue
         self._draining = draining
-        self._driver_failed = driver_failed
         self._allow_lossy = allow_lossy
         self._checked: set[str] = {"starting"}
         self.lag_s = 0.0
@@ -75,8 +72,6 @@ class Health:
             found.add("draining")
         if self._queue() > QUEUE_MAX:
             found.add("queue_full")
-        if self._driver_failed():
-            found.add("driver_failed")
         return sorted(found)
 
     async def run(self) -> None:

@@ -5,8 +5,8 @@ sweeper cuts connections that do not bring a request, `read_body` bodies that do
 body is judged by its declared length before it is read (docs/protocol.md section 10.2). Nothing
 is decompressed.
 
-Relies on private parts of aiohttp (`_current_request`, `_request_count`, the class of a
-connection); `tests/collector/test_http_guard.py` fails if an upgrade changes them.
+Relies on private parts of aiohttp (`_request_in_progress`, `_request_count`, the
+class of a connection); `tests/collector/test_http_guard.py` fails if an upgrade changes them.
 """
 
 import asyncio
@@ -32,9 +32,8 @@ class Counters:
     """What the guard did; read by the metrics."""
 
     def __init__(self) -> None:
-        self.swept_header = 0
+        self.swept = 0
         self.refused = 0
-        self.slow_body = 0
 
 
 class _Connection(RequestHandler):
@@ -137,16 +136,25 @@ def _guarded(
 
 
 async def _sweep(server: web.Server, limits: Limits, counters: Counters) -> None:
-    """Cuts connections whose first request does not come. aiohttp itself cuts idle ones later."""
-    since: dict[RequestHandler, float] = {}
+    """Cuts connections that are slow to bring their first request, or to take an answer.
+
+    aiohttp itself cuts those that idle after an answer, and `read_body` bodies that do not come.
+    """
+    since: dict[tuple[RequestHandler, int], float] = {}
     while True:
         await asyncio.sleep(min(SWEEP_S, limits.header_s / 4))
         now = time.monotonic()
-        silent = [it for it in server.connections if it._request_count == 0]
-        since = {connection: since.get(connection, now) for connection in silent}
-        for connection, start in since.items():
-            if now - start >= limits.header_s and connection.transport is not None:
-                counters.swept_header += 1
+        # A request is known by how many came before it on its connection.
+        waited_for = [
+            (connection, connection._request_count)
+            for connection in server.connections
+            if connection._request_count == 0 or connection._request_in_progress
+        ]
+        since = {key: since.get(key, now) for key in waited_for}
+        for (connection, count), start in since.items():
+            limit = limits.request_s if count else limits.header_s
+            if now - start >= limit and connection.transport is not None:
+                counters.swept += 1
                 connection.transport.abort()
 
 

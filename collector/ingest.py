@@ -113,7 +113,8 @@ class Ingest:
                 committer = self._committers.get(lane)
                 if not round_.taking(now) and not (committer and committer.holds(entry.epk)):
                     return await self._look(round_, lane, entry)
-                committer = committer or self._begin(round_, lane)
+                if committer is None or committer.failed():
+                    committer = self._begin(round_, lane)
                 if committer.stuck_for() > STUCK_S:
                     raise RuleError("store_unavailable")
                 return await committer.submit(entry, body)
@@ -168,6 +169,7 @@ class Ingest:
             limits=self._batch,
             observer=self,
         )
+        committer.task.add_done_callback(self._ended)
         return committer
 
     async def _look(self, round_: Round, lane: Lane, entry: Entry) -> Outcome:

@@ -49,9 +49,10 @@ METRICS: Final[Mapping[str, _Metric]] = {
     "waiting_bytes": _Metric("gauge", "Bytes that these take"),
     "connections": _Metric("gauge", "Open public connections"),
     "connections_refused_total": _Metric("counter", "Connections beyond the limit"),
-    "slow_connections_total": _Metric("counter", "Cut before a request came"),
+    "slow_connections_total": _Metric("counter", "Cut because they were slow"),
     "event_loop_lag_seconds": _Metric("gauge", "How late the event loop is"),
     "rounds": _Metric("gauge", "Rounds by phase", "phase", tuple(_PHASES)),
+    "driver_failures_total": _Metric("counter", "Rounds whose driver ended by a fault of ours"),
     "helper_requests_total": _Metric(
         "counter", "Requests to helpers by result", "result", ("ok", "refused", "unavailable")
     ),

@@ -37,7 +37,7 @@ from collector.identity import StateError, read_seed
 from collector.ingest import Ingest
 from collector.metrics import Metrics, Snapshot
 from collector.pace import Pace
-from collector.problems import RETRY_S, problems
+from collector.problems import RETRY_S, problems, say_little
 from collector.processes import Supervisor
 from collector.redis_contract import RedisInspection
 from collector.redis_store import RedisStore, connect
@@ -68,6 +68,7 @@ class Node:
     metrics: Metrics
     health: Health
     public_port: int
+    runner: Runner
     admin_port: int = 0
     driver: Driver | None = None
     supervisor: Supervisor | None = None
@@ -152,6 +153,11 @@ async def _ingest_part(
     limits = config.limits
     listener = _listen(config.public, port, shared=True)
     stack.callback(listener.close)
+    app = web.Application(
+        middlewares=[cross_origin(config.allowed_origins), paced, problems],
+        client_max_size=JSON_BYTES_MAX,
+    )
+    runner = Runner(app, limits)
     node = Node(
         config=config,
         store=store,
@@ -168,30 +174,29 @@ async def _ingest_part(
                 ingest.waiting_bytes / limits.waiting_bytes_max,
             ),
             draining=lambda: node.stopping,
-            driver_failed=lambda: node.driver is not None and node.driver.failed > 0,
             allow_lossy=config.allow_lossy,
         ),
         public_port=listener.getsockname()[1],
+        runner=runner,
     )
+    reading = Database(config.state_dir / FILE, read_only=True)
+    stack.callback(reading.close)
     pace = Pace(config.pace, clock, time.monotonic)
-    app = web.Application(
-        middlewares=[cross_origin(config.allowed_origins), paced, problems],
-        client_max_size=JSON_BYTES_MAX,
-    )
     app[RETRY_S] = config.pace.retry_s
-    app[PUBLIC] = Public(config, book, ingest, database, metrics, pace, node.health, clock)
+    # Reads of the public have a thread of their own: they cannot hold up what the driver writes.
+    app[PUBLIC] = Public(config, book, ingest, reading, metrics, pace, node.health, clock)
+    app.on_response_prepare.append(say_little)
     app.add_routes(public_routes())
     await book.refresh()
     await node.health.check()
     for coroutine in (book.run(), node.health.run(), anchors.run()):
         _background(stack, coroutine)
-    runner = Runner(app, limits)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.SockSite(runner, listener, backlog=BACKLOG)
     await site.start()
     node._stops.append(site.stop)
-    _background(stack, _count(node, runner))
+    _background(stack, _count(node))
     return node
 
 
@@ -233,6 +238,7 @@ async def _first_part(
     app = web.Application(middlewares=[problems, door], client_max_size=JSON_BYTES_MAX)
     app[ADMIN] = Admin(config, node.database, driver, node.health, partial(_snapshots, node), clock)
     app.add_routes(admin_routes())
+    app.on_response_prepare.append(say_little)
     listener = _listen(config.admin, None, shared=False)
     stack.callback(listener.close)
     runner = Runner(app, config.limits)
@@ -275,6 +281,8 @@ async def _admit_store(client: Redis, config: Config) -> None:
 
 async def _snapshots(node: Node) -> Mapping[str, Snapshot]:
     phases = await node.database.run(registry.count_by_phase)
+    if node.driver is not None:
+        node.metrics.set("driver_failures_total", node.driver.failed)
     for phase in Phase:
         node.metrics.set("rounds", phases.get(phase, 0), phase)
     node.metrics.set("ledger_entries", await node.database.run(ledger.count))
@@ -282,15 +290,15 @@ async def _snapshots(node: Node) -> Mapping[str, Snapshot]:
     return {"0": node.metrics.snapshot()} | workers
 
 
-async def _count(node: Node, runner: Runner) -> None:
+async def _count(node: Node) -> None:
     """Copies what others keep into the metrics."""
+    numbers, runner = node.metrics, node.runner
     while True:
-        numbers = node.metrics
         numbers.set("waiting_reports", node.ingest.waiting_reports)
         numbers.set("waiting_bytes", node.ingest.waiting_bytes)
         numbers.set("connections", runner.connections)
         numbers.set("connections_refused_total", runner.counters.refused)
-        numbers.set("slow_connections_total", runner.counters.swept_header)
+        numbers.set("slow_connections_total", runner.counters.swept)
         numbers.set("event_loop_lag_seconds", node.health.lag_s)
         numbers.set("ready", not node.health.reasons())
         await asyncio.sleep(1)

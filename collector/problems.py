@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from collector import logs
 from dandelion.errors import DandelionError, problem, status_of
@@ -20,6 +20,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Section 10.3: come again, but not all at the same time.
 RETRY_TOKENS: Final = frozenset({"overloaded", "draining", "store_unavailable"})
+SERVER: Final = "dandelion"
 RETRY_S: Final = web.AppKey("retry_s", int)
 
 _OF_STATUS: Final = {
@@ -40,7 +41,7 @@ def token_of_status(status: int) -> str:
 def problem_response(error: DandelionError | str, *, retry_s: int = 2) -> web.Response:
     """The problem document of an error or a token."""
     token = error.token if isinstance(error, DandelionError) else error
-    headers = {}
+    headers: dict[str, str] = {hdrs.SERVER: SERVER}
     if token in RETRY_TOKENS:
         headers["Retry-After"] = str(_RANDOM.randint(retry_s, 3 * retry_s))
     if token == "unauthorized":  # noqa: S105 - a token of section 12
@@ -51,6 +52,13 @@ def problem_response(error: DandelionError | str, *, retry_s: int = 2) -> web.Re
         content_type=MEDIA_PROBLEM,
         headers=headers,
     )
+
+
+async def say_little(_request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer: no software versions, no guessing, and no copies unless said."""
+    response.headers[hdrs.SERVER] = SERVER
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
 
 
 @web.middleware

@@ -230,8 +230,8 @@ def add_release(
     """Stores the one result of a round: what is stored is what every reader gets, for ever."""
     d = row.descriptor
     connection.execute(
-        "INSERT INTO releases (round, artefact, summary, at) VALUES (?, ?, ?, ?)",
-        (d.round_id, artefact, json.dumps(summary), now),
+        "INSERT INTO releases (round, artefact, summary, reports, at) VALUES (?, ?, ?, ?, ?)",
+        (d.round_id, artefact, json.dumps(summary), summary["reports"], now),
     )
     for shard in shards:
         ledger.released(connection, d, shard, artefact, now)
@@ -262,7 +262,7 @@ def ended(connection: sqlite3.Connection, limit: int = 500) -> list[Document]:
     """Rounds that have ended, newest first, as the public list shows them."""
     rows = connection.execute(
         "SELECT r.round, r.query, r.phase, r.reason, r.opens, r.closes, r.ended,"
-        " json_extract(s.summary, '$.reports') AS reports"
+        " s.reports"
         " FROM rounds r LEFT JOIN releases s ON s.round = r.round"
         " WHERE r.ended IS NOT NULL ORDER BY r.ended DESC, r.rowid DESC LIMIT ?",
         (limit,),

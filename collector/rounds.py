@@ -209,6 +209,9 @@ class _Runner:
         if row.phase not in (Phase.OPEN, Phase.SEALED):
             for lane in row.round.layout.lanes:
                 await services.store.step(lane, wanted.get(row.phase, LanePhase.SEALED))
+        if row.phase not in COMMITTING:
+            # Answered until `expires`, then forgotten even if nobody is here to purge.
+            await services.store.expire_at(row.round.layout, row.descriptor.expires)
         await services.store.publish(row.round_id, row.round.encode())
         await services.book.refresh()
         self.known.set()
@@ -249,8 +252,6 @@ class _Runner:
 
     async def _release(self) -> None:
         row, services = self._row, self._services
-        # Committed reports are answered until `expires`, then forgotten even if nobody is here.
-        await services.store.expire_at(row.round.layout, row.descriptor.expires)
         # Overwritten sums leave the store's files: their differences are batches of reports.
         self._compact()
         seals = await services.database.run(partial(registry.seals, round_id=row.round_id))

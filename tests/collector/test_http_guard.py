@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp.http_parser
@@ -226,6 +228,34 @@ async def test_control_without_the_sweeper_slow_clients_stay(
         writer.close()
 
 
+async def test_who_does_not_read_is_cut(tmp_path: Path) -> None:
+    """A client that asks for something large and never reads it does not hold it for ever."""
+    limits = SHORT | {"request_s": 0.5}
+    async with door(tmp_path, MemoryStore(), limits=limits) as it:
+        await it.node.database.run(partial(large_release, round_id=it.d.round_id))
+        path = f"/v1/releases/{it.d.round_id.hex()}"
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", it.node.public_port, limit=2**16
+        )
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if not it.node.runner.connections:
+                break
+        assert it.node.runner.connections == 0
+        assert it.node.runner.counters.swept == 1
+        writer.transport.abort()
+
+
+def large_release(connection: sqlite3.Connection, round_id: bytes) -> None:
+    """Puts 32 MiB where a release would be: more than any socket takes without a reader."""
+    connection.execute(
+        "INSERT INTO releases (round, artefact, summary, reports, at) VALUES (?, ?, '{}', 0, 0)",
+        (round_id, bytes(2**25)),
+    )
+
+
 async def test_connections_are_bounded(tmp_path: Path) -> None:
     """The one beyond the limit is cut at once; when one ends, another may come."""
     limits = SHORT | {"connections_max": 3, "header_s": 30, "keepalive_s": 30}
@@ -273,7 +303,7 @@ async def test_pages_of_listed_origins_may_call(tmp_path: Path) -> None:
 
 def test_what_is_relied_on_exists() -> None:
     """The private parts of aiohttp that the guard uses, and its C parser, are there."""
-    assert "_current_request" in RequestHandler.__slots__
+    assert "_request_in_progress" in RequestHandler.__slots__
     assert "_request_count" in RequestHandler.__slots__
     parser = aiohttp.http_parser.HttpRequestParser
     assert parser is not aiohttp.http_parser.HttpRequestParserPy

@@ -47,14 +47,13 @@ class HealthRig:
 
     def __init__(self, folder: Path) -> None:
         self.store = FakeStore()
-        self.queue, self.draining, self.failed = 0.0, False, False
+        self.queue, self.draining = 0.0, False
         self.health = Health(
             self.store,
             folder,
             clock=lambda: 1_000.0,
             queue=lambda: self.queue,
             draining=lambda: self.draining,
-            driver_failed=lambda: self.failed,
         )
 
 
@@ -74,8 +73,6 @@ def spoil(it: HealthRig, reason: str, patch: pytest.MonkeyPatch) -> None:
             it.queue = 0.9
         case "draining":
             it.draining = True
-        case "driver_failed":
-            it.failed = True
         case "event_loop_late":
             it.health.lag_s = 3.0
         case "starting":

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.store import LanePhase, MemoryStore, RoundStore
+from collector.store import CommitResult, LanePhase, MemoryStore, RoundStore
 from dandelion.params import WINDOW_HEADER
 from dandelion.round import Phase
 from tests.collector.builders import FaultyStore, descriptor_for, plain_report
@@ -174,6 +175,34 @@ async def test_a_client_that_hangs_up_is_counted_once(it: Door) -> None:
         await asyncio.sleep(0.01)
     assert await it.send(3) == 200
     assert_exactly_once(await it.sums(), [3])
+
+
+async def test_headers_of_every_answer(one: Door) -> None:
+    """No version of any software, no guessing of types, and copies only of what never changes."""
+    for path in ("/v1/rounds", "/livez", "/nothing"):
+        async with one.session.get(one.node.public_url + path) as response:
+            assert response.headers["Server"] == "dandelion"
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_fault_of_ours_does_not_end_a_lane(
+    one: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A committer that dies of a bug is replaced; who was waiting is told to come again."""
+    real = one.node.store.commit
+    calls = []
+
+    async def broken(*args: Any) -> CommitResult:
+        calls.append(args)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return await real(*args)
+
+    monkeypatch.setattr(one.node.store, "commit", broken)
+    assert await one.send(1) == 503
+    assert await one.send(1) == 201
+    assert_exactly_once(await one.sums(), [1])
 
 
 async def test_a_full_queue_is_refused_before_the_body(tmp_path: Path) -> None:

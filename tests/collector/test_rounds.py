@@ -333,7 +333,12 @@ async def test_a_release_is_stored_once(tmp_path: Path) -> None:
         artefact = await assert_published(it, round_id, range(4))
         row = await it.node.database.run(partial(registry.round_row, round_id=d.round_id))
         add = partial(
-            registry.add_release, row=row, artefact=b"other", shards=[0], summary={}, now=1
+            registry.add_release,
+            row=row,
+            artefact=b"other",
+            shards=[0],
+            summary={"reports": 4},
+            now=1,
         )
         with pytest.raises(sqlite3.IntegrityError):
             await it.node.database.run(add)
