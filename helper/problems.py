@@ -1,8 +1,8 @@
 """From errors to RFC 9457 problem documents, and the door (docs/protocol.md sections 11 and 12).
 
-`WireError` and `RuleError` travel with their token. Whatever else surfaces is our fault: it is
-logged by type and place and answered with `internal` and nothing inside. `detail` never repeats
-input.
+`WireError` and `RuleError` travel with their token. Whatever else surfaces is our fault: it ends in
+`Connection.handle_error`, is logged by type and place and answered with `internal` and nothing
+inside. `detail` never repeats input.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def problem_response(error: DandelionError | str) -> web.Response:
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers every error with its problem document."""
+    """Answers every refusal with its problem document."""
     try:
         if request.version not in (HttpVersion10, HttpVersion11):
             raise WireError("bad_request", "HTTP version")
@@ -69,11 +69,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         response = problem_response(token)
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = error.headers["Allow"]
-    except ConnectionError:
-        raise
-    except Exception as error:  # noqa: BLE001 - logged; the one place where our faults surface
-        logs.event("internal", error=error)
-        response = problem_response("internal")
     if not request.content.is_eof():
         response.force_close()
     return response
@@ -97,9 +92,10 @@ def authorised(token_hashes: tuple[bytes, ...]) -> Middleware:
 
 
 class Connection(RequestHandler):
-    """A connection that answers what is not HTTP with a problem document.
+    """A connection that answers what is not HTTP, and what went wrong in here, with a problem
+    document.
 
-    aiohttp's own answer would quote the offending bytes.
+    aiohttp's own answer would quote the offending bytes, and its log the exception's message.
     """
 
     __slots__ = ()
@@ -111,10 +107,12 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to a request that could not be parsed."""
+        """The answer to a request that could not be parsed (4xx) or handled (5xx)."""
         if status >= 500:
-            logs.event("internal", error=exc)
-        token = _OF_STATUS.get(status, "bad_request") if status < 500 else "internal"
+            token = "internal"  # noqa: S105
+            logs.event(token, error=exc)
+        else:
+            token = _OF_STATUS.get(status, "bad_request")
         response = problem_response(token)
         response.force_close()
         return response

@@ -345,6 +345,8 @@ async def restored_unmarked_root(bench: Bench) -> tuple[str, str, str]:
 async def test_attack_restored_unmarked_root(bench: Bench) -> None:
     """A record without its marked root: neither an answer nor another signature."""
     assert await restored_unmarked_root(bench) == ("key_gone", "key_used", "key_gone")
+    async with bench.helper():
+        assert list(bench.roots.iterdir()) == []
 
 
 async def test_control_restored_unmarked_root(

@@ -1,8 +1,11 @@
 """The door and the bodies: HTTP as the helper speaks it (docs/protocol.md sections 11 and 12)."""
 
 import asyncio
+import gzip
 import json
 import logging
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -136,6 +139,18 @@ async def test_bodies_that_are_refused_unread(
         reply = await helper.request(method, path, data=bytes(size), **options)
         assert reply.token == (token if size or path.endswith("descriptors") else "truncated")
         assert bench.record() == before
+
+
+async def test_bodies_are_never_decompressed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the refusal of codings is missing, what is parsed is what was sent."""
+    blind = SimpleNamespace(TRANSFER_ENCODING="Transfer-Encoding", CONTENT_ENCODING="Nowhere")
+    monkeypatch.setattr(handlers, "hdrs", blind)
+    async with bench.helper() as helper:
+        headers = {"Content-Type": MEDIA_ASK, "Content-Encoding": "gzip", **AUTHORISED}
+        packed = gzip.compress(b"\x01" * 1_000)
+        reply = await helper.request("POST", GUARDED[2][1], data=packed, headers=headers)
+        # The first byte is gzip's, not the version that was packed.
+        assert reply.token == "bad_version"
 
 
 async def raw(helper: Running, head: str, body: bytes = b"") -> bytes:
@@ -320,6 +335,28 @@ async def test_logs_hold_no_secret(bench: Bench, caplog: pytest.LogCaptureFixtur
     for record in caplog.records:
         if record.name == "helper":
             assert record.getMessage() in logs.EVENTS
+
+
+def test_log_lines_of_other_packages_lose_their_message() -> None:
+    """Of aiohttp's and asyncio's records only where they come from and the type is kept."""
+    try:
+        raise ValueError("secret-marker")
+    except ValueError:
+        record = logging.LogRecord(
+            "aiohttp.server", logging.ERROR, __file__, 1, "secret-%s", ("marker",), sys.exc_info()
+        )
+    line = logs.JsonFormatter().format(record)
+    assert "marker" not in line
+    assert (json.loads(line)["logger"], json.loads(line)["error"]) == (
+        "aiohttp.server",
+        "ValueError",
+    )
+
+
+def test_log_vocabulary_is_closed() -> None:
+    """An event that nobody listed is a bug."""
+    with pytest.raises(KeyError):
+        logs.event("surprise")
 
 
 async def test_session_reuse_survives_refusals(bench: Bench) -> None:

@@ -240,6 +240,16 @@ async def test_root_without_record_dies_at_expires(bench: Bench) -> None:
         assert list(bench.roots.iterdir()) == []
 
 
+async def test_running_helper_sweeps_by_itself(bench: Bench) -> None:
+    """A helper that is never restarted erases what has expired."""
+    bench.configure(sweep_s=0.01)
+    async with bench.helper() as helper:
+        d = await helper.signed_round()
+        bench.time.now = d.expires
+        while list(bench.roots.iterdir()) or ("free", 0) not in bench.entries():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_root_half_written_is_no_root(bench: Bench) -> None:
     """A kill while a root is written leaves a short file: it serves nothing and dies of age."""
     async with bench.helper():

@@ -236,8 +236,8 @@ async def test_each_period_has_its_own_budget(bench: Bench) -> None:
     period = T0 + DAY - T0 % DAY
     bench.configure(scopes=budget_of(1), floors={"cohort_min": 3, "lifetime_max_s": 10 * DAY})
     async with bench.helper() as helper:
-        await helper.signed_round(opens=period - 1, closes=period + 9, expires=period + 99)
         await helper.signed_round(opens=period, closes=period + 10, expires=period + 100)
+        await helper.signed_round(opens=period - 1, closes=period + 9, expires=period + 99)
         again = make_descriptor(
             helper.identity,
             await helper.make_key(),
