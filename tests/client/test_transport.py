@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from client_py.client import Client, Patience
+from client_py.client import Client, Patience, SyncClient
 from client_py.config import Policy
 from client_py.receipts import Outcome, Receipt
+from client_py.sqlite_store import SqliteStore
 from client_py.store import MemoryStore
 from client_py.transport import (
     LISTING_BYTES_MAX,
@@ -272,3 +276,31 @@ def test_limits_leave_room_for_what_is_real() -> None:
     """A list of a few full envelopes fits, an answer to a report is tiny."""
     assert LISTING_BYTES_MAX > 8 * 4 * 131_072 // 3
     assert REPLY_BYTES_MAX < 100_000
+
+
+def test_the_synchronous_client_contributes(tmp_path: Path) -> None:
+    """A program without an event loop: record, contribute, read the receipt; again is nothing new.
+
+    The round is open by the machine's own clock, which is what this client goes by.
+    """
+    now = int(time.time())
+    envelope = HOME.round(opens=now - 60, closes=now + 600, expires=now + 900)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    collector = FakeCollector(envelope)
+    try:
+        asyncio.run_coroutine_threadsafe(collector.__aenter__(), loop).result(10)
+        with SqliteStore(tmp_path / "client") as store:
+            store.events.record("flight", {"carrier": "UA", "dep_delay": 7}, now)
+            client = SyncClient(HOME.config(collector.endpoint), Policy(), store)
+            (receipt,) = client.contribute()
+            assert receipt.outcome is Outcome.ACCEPTED
+            assert client.contribute(early=True) == []
+            assert store.receipts() == [receipt]
+        assert len(collector.bodies) == 1
+    finally:
+        asyncio.run_coroutine_threadsafe(collector.__aexit__(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
