@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,6 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from dandelion.encoding import identity_of
-from dandelion.errors import RuleError
 from helper import logs
 from helper.answers import Answers
 from helper.config import Config, load_config
@@ -109,9 +108,13 @@ async def _opened(
 async def _sweep(keeper: Keeper, thread: StateThread, clock: Clock, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
-        # A failing disk is logged where it fails; the next round tries again.
-        with suppress(RuleError):
-            await thread.run(keeper.sweep, int(clock()))
+        # A helper that no longer erases is worse than one that failed once: whatever happens is
+        # logged, and the next round tries again.
+        sweep = asyncio.create_task(thread.run(keeper.sweep, int(clock())))
+        await asyncio.wait([sweep])
+        error = sweep.exception()
+        if error is not None:
+            logs.event("internal", error=error)
 
 
 def _lock(state_dir: Path) -> int:

@@ -113,14 +113,21 @@ class Store:
     """The database. Every method blocks and belongs on the state thread.
 
     Raises:
-        StateError: on opening a database of another helper or version, or with a broken ledger.
+        StateError: on opening a file that is no database, belongs to another helper or version,
+            or has a broken ledger.
     """
 
     def __init__(self, path: Path, identity: bytes) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.Error as error:
+            raise StateError(f"{path}: {error}") from None
         try:
             path.chmod(0o600)
             self._open(identity)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StateError(f"{path}: {error}") from None
         except BaseException:
             self._db.close()
             raise

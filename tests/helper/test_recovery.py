@@ -240,11 +240,23 @@ async def test_root_without_record_dies_at_expires(bench: Bench) -> None:
         assert list(bench.roots.iterdir()) == []
 
 
-async def test_running_helper_sweeps_by_itself(bench: Bench) -> None:
-    """A helper that is never restarted erases what has expired."""
+async def test_running_helper_sweeps_by_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper that is never restarted erases what has expired, though a sweep failed before."""
     bench.configure(sweep_s=0.01)
+    failed = asyncio.Event()
     async with bench.helper() as helper:
         d = await helper.signed_round()
+        loop = asyncio.get_running_loop()
+
+        def broken(*_args: object) -> None:
+            loop.call_soon_threadsafe(failed.set)
+            raise LookupError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "unsettled", broken)
+            await failed.wait()
         bench.time.now = d.expires
         while list(bench.roots.iterdir()) or ("free", 0) not in bench.entries():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -221,6 +221,15 @@ async def test_database_of_another_identity_stops_the_start(bench: Bench) -> Non
             pass
 
 
+async def test_file_that_is_no_database_stops_the_start(bench: Bench) -> None:
+    """Rubbish in the database's place is said in one line; it is not written over."""
+    bench.database.write_bytes(b"rubbish" * 1_000)
+    with pytest.raises(StateError, match="not a database"):
+        async with bench.helper():
+            pass
+    assert bench.database.read_bytes() == b"rubbish" * 1_000
+
+
 async def test_one_process_per_state_directory(bench: Bench) -> None:
     """A second helper over the same state does not start; after the first has ended it does."""
     async with bench.helper():
