@@ -93,7 +93,6 @@ TOKENS: Final[Mapping[str, TokenInfo]] = {
     "overloaded": TokenInfo(503, "Too much work is waiting"),
     "draining": TokenInfo(503, "The server is stopping"),
     "internal": TokenInfo(500, "Internal error"),
-    "key_unused_s": TokenInfo(600, "seconds"),
 }
 
 

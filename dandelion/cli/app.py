@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from dandelion.cli import asking, bench, contributing, demo, services, verify
 from dandelion.cli.output import Fault, err
+from dandelion.errors import DandelionError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,5 +62,8 @@ def main() -> None:
     except Fault as fault:
         err.print(f"[red]error:[/red] {escape(str(fault))}", soft_wrap=True)
         sys.exit(fault.code)
+    except DandelionError as error:
+        err.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
