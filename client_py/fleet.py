@@ -1,10 +1,9 @@
 """Many clients in one process, over real HTTP: for demonstrations, tests and benchmarks.
 
 Each client is a real `Client` with a store of its own; only its transport differs from the
-product's. What is measured with a fleet
-should be the protocol and the server, so here each of a bounded number of connections speaks the
-little HTTP/1.1 it needs and no more. The list of rounds is fetched
-once: in the field it comes out of a cache.
+product's. What a fleet measures should be the protocol and the server, so each of a bounded number
+of connections speaks the little HTTP/1.1 it needs and no more. The list of rounds is fetched once:
+in the field it comes out of a cache.
 
 Clients may misbehave in ways that the protocol must bear: vanish before they send, send twice, or
 lose an answer.
