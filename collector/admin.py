@@ -78,7 +78,7 @@ async def open_round(request: web.Request) -> web.Response:
     """Opens a round of a query: every helper signs before anybody hears of it."""
     admin = request.app[ADMIN]
     wanted = parse(RoundRequest, await _json_body(request))
-    times = wanted.times(int(admin.clock()), admin.config.lifetimes)
+    times = wanted.times(admin.clock(), admin.config.lifetimes)
     document = await admin.database.run(partial(registry.query, name=wanted.query))
     row = await admin.driver.open(document, times)
     return web.json_response(await _view(admin, row), status=201)

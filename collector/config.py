@@ -109,6 +109,8 @@ class Lifetimes(_Section):
     answer_s: PositiveInt = _DAY_S  # from `closes` to `expires`
     # Between `closes` and the seal: what commits in flight may take.
     seal_grace_s: PositiveFloat = 2.0
+    # How often the driver looks at the clock and at the lanes of an open round.
+    tick_s: PositiveFloat = 1.0
 
 
 class Limits(_Section):

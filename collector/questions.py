@@ -4,6 +4,7 @@ A query is compiled when it is added: its plan, bounds, noise and word width are
 every round of a query asks the same thing at the same price (docs/protocol.md sections 15, 16).
 """
 
+import math
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -96,12 +97,13 @@ class RoundRequest(_Request):
             raise ValueError("give closes or duration_s, not both")
         return self
 
-    def times(self, now: int, lifetimes: Lifetimes) -> tuple[int, int, int]:
-        """opens, closes, expires."""
-        opens = self.opens if self.opens is not None else now
+    def times(self, now: float, lifetimes: Lifetimes) -> tuple[int, int, int]:
+        """opens, closes, expires. A round that opens now stays open for at least its duration."""
+        opens = self.opens if self.opens is not None else math.floor(now)
         closes = self.closes
         if closes is None:
-            closes = opens + (self.duration_s or lifetimes.open_s)
+            start = opens if self.opens is not None else math.ceil(now)
+            closes = start + (self.duration_s or lifetimes.open_s)
         expires = self.expires if self.expires is not None else closes + lifetimes.answer_s
         if not opens < closes <= expires or closes <= now:
             raise WireError("bad_time")

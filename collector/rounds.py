@@ -31,7 +31,6 @@ from collector.store import LanePhase, RoundStore, StoreUnavailable
 from dandelion.errors import RuleError, WireError
 from dandelion.round import COMMITTING, Phase
 
-TICK_S: Final = 1.0
 RETRY_S: Final = 1.0
 
 
@@ -223,7 +222,7 @@ class _Runner:
         while not self.close_requested.is_set() and self._left(self._row.descriptor.closes) > 0:
             await self._check_lanes()
             left = self._left(self._row.descriptor.closes)
-            await self._wait(self.close_requested, min(TICK_S, left))
+            await self._wait(self.close_requested, min(self._services.lifetimes.tick_s, left))
         logs.event("round_closing", round_id=self._row.round_id)
         await self._move(Phase.CLOSING)
 
@@ -319,7 +318,7 @@ class _Runner:
             left = self._left(moment)
             if left <= 0:
                 return
-            await asyncio.sleep(min(TICK_S, left))
+            await asyncio.sleep(min(self._services.lifetimes.tick_s, left))
 
     def _left(self, until: float) -> float:
         return until - self._services.clock()

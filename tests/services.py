@@ -7,7 +7,8 @@ needs one and does not find it fails: nothing here is skipped.
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ async def helper_pair(
     *,
     scopes: Mapping[str, float] = MappingProxyType({"test": 1_000.0}),
     cohort_min: int = 1,
+    clock: Callable[[], float] = time.time,
     **settings: object,
 ) -> AsyncIterator[list[RunningHelper]]:
     """Two real helpers for one collector identity, on free ports of this machine.
@@ -91,7 +93,7 @@ async def helper_pair(
                     **settings,
                 }
             )
-            app = make_app(config)
+            app = make_app(config, clock=clock)
             runner = HelperRunner(app)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)

@@ -48,6 +48,20 @@ QUERY: dict[str, Any] = {
 }
 
 
+class Clock:
+    """The time of all parties, which a test may move forward."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self._ahead
+
+    def reach(self, moment: float) -> None:
+        """Moves on to a moment, Unix seconds."""
+        self._ahead = max(self._ahead, moment - time.time())
+
+
 @dataclass
 class Rig:
     """A running collector, its helpers, an HTTP session, and a token that may do everything."""
@@ -55,6 +69,7 @@ class Rig:
     node: Node
     helpers: list[RunningHelper]
     gates: list[Gate]
+    clock: Clock
     session: aiohttp.ClientSession
     token: str
 
@@ -81,7 +96,7 @@ class Rig:
         async with self.session.post(url, data=body, headers=headers) as response:
             return response.status, await response.json(content_type=None)
 
-    async def open(self, duration_s: int = 2, **changes: object) -> tuple[str, Descriptor]:
+    async def open(self, duration_s: int = 600, **changes: object) -> tuple[str, Descriptor]:
         """Adds the query if need be and opens a round of it."""
         status, answer = await self.admin("POST", "queries", QUERY)
         assert status in (201, 409), answer
@@ -116,6 +131,7 @@ class Parties:
     folder: Path
     helpers: list[RunningHelper]
     gates: list[Gate]
+    clock: Clock
 
     def config(self, redis_url: str = "unix:///nowhere", **changes: Any) -> Config:
         """A configuration with short times, on free ports."""
@@ -128,7 +144,7 @@ class Parties:
                 {"url": gate.url, "identity": it.identity.hex(), "token": it.token}
                 for it, gate in zip(self.helpers, self.gates, strict=True)
             ],
-            "lifetimes": {"seal_grace_s": 0.2, "answer_s": 30},
+            "lifetimes": {"seal_grace_s": 0.1, "answer_s": 3_600, "tick_s": 0.05},
             "limits": {"answer_s": 5, "helper_retry_max_s": 0.5},
             "drain_s": 5,
         }
@@ -138,12 +154,14 @@ class Parties:
     async def rig(self, store: RoundStore | None = None, **changes: Any) -> AsyncIterator[Rig]:
         """A running collector with these helpers."""
         config = self.config(**changes)
-        token = issue(config.state_dir, "test", list(Scope), lifetime_s=3_600, now=int(time.time()))
+        token = issue(
+            config.state_dir, "test", list(Scope), lifetime_s=86_400, now=int(time.time())
+        )
         async with (
-            running(config, store=store) as node,
+            running(config, store=store, clock=self.clock) as node,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
-            yield Rig(node, self.helpers, self.gates, session, token)
+            yield Rig(node, self.helpers, self.gates, self.clock, session, token)
 
 
 def masked(d: Descriptor, client: int) -> bytes:
@@ -155,13 +173,13 @@ def masked(d: Descriptor, client: int) -> bytes:
 @asynccontextmanager
 async def parties(folder: Path, *, cohort_min: int = 1) -> AsyncIterator[Parties]:
     """Two helpers behind gates, and a collector identity that they serve."""
-    identity = init_state(folder / "collector")
+    identity, clock = init_state(folder / "collector"), Clock()
     async with AsyncExitStack() as stack:
         helpers = await stack.enter_async_context(
-            helper_pair(folder, identity, cohort_min=cohort_min)
+            helper_pair(folder, identity, cohort_min=cohort_min, clock=clock)
         )
         gates = [await stack.enter_async_context(Gate(it.url)) for it in helpers]
-        yield Parties(folder, helpers, gates)
+        yield Parties(folder, helpers, gates, clock)
 
 
 @asynccontextmanager

@@ -93,9 +93,10 @@ async def test_answers_of_a_whole_round(tmp_path: Path) -> None:
 
         await it.admin("POST", "queries", QUERY)
         assert (await ask_all("0" * 32))["/v1/rounds/{round}"] == 404
-        round_id, d = await it.open(1)
+        round_id, d = await it.open()
         assert (await ask_all(round_id))["/v1/releases/{round}"] == 404
         await it.send(d, range(3))
+        it.clock.reach(d.closes)
         await it.until(round_id, "released")
         assert set((await ask_all(round_id)).values()) == {200}
 
