@@ -48,6 +48,15 @@ OTHER = identity_of(secret("other helper"))
 OTHER_ROOT = secret("other root")
 
 
+ALICE = [90, -20, 5, 37]  # what the attacker wants to know
+QUIET: dict[str, Any] = {"noise_var": 1, "l2sq": 10_000}
+# Nearly no noise: an attack that gets a second answer reads Alice's values by rounding.
+ANY_NOISE: dict[str, Any] = {
+    "floors": {"cohort_min": 3, "lifetime_max_s": 10_000, "per_round": {"rho_units": 2**62}},
+    "scopes": {"test": {"rho_units": 2**62, "period_s": 86_400}},
+}
+
+
 @dataclass
 class FakeTime:
     """Unix seconds and steady seconds, moved by the test."""
@@ -114,6 +123,13 @@ def reports_of(descriptor: Descriptor, clients: Iterable[int], shard: int = 0) -
     reports = [report_of(descriptor, client) for client in clients]
     mine = [report for report in reports if descriptor.shard_of(report.epk) == shard]
     return sorted(mine, key=lambda report: report.epk)
+
+
+def with_and_without_alice(d: Descriptor) -> tuple[list[Report], list[Report]]:
+    """Two sets that differ in one client."""
+    crowd = reports_of(d, range(5))
+    alice = report_of(d, 99, ALICE)
+    return sorted([*crowd, alice], key=lambda report: report.epk), crowd
 
 
 def sum_of(descriptor: Descriptor, reports: Sequence[Report]) -> bytes:
