@@ -1,0 +1,159 @@
+"""The seal and what follows it, when store, disk or helper fail for a while or for good."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector import registry
+from collector.anchors import Anchor
+from collector.scheme import scheme_of
+from collector.sealing import Damaged, seal_round
+from collector.store import (
+    Epoch,
+    EpochMeta,
+    Lane,
+    LanePhase,
+    LaneStatus,
+    Layout,
+    MemoryStore,
+    StoreUnavailable,
+)
+from dandelion.schemes import oneshot
+from tests.collector.builders import descriptor_for, entry_of, plain_report
+from tests.collector.rig import rig
+from tests.collector.test_rounds import assert_published
+
+D = descriptor_for(slots=64, cohort_min=3)
+LAYOUT = Layout.of(D, 1, bytes(16))
+LANE = LAYOUT.lanes[0]
+WHO = b"w" * 16
+
+
+async def filled(count: int, total: bytes | None = None) -> MemoryStore:
+    """A store with `count` reports, whose sum may be given."""
+    store = MemoryStore()
+    await store.open_lane(LAYOUT, LANE)
+    epoch = await store.new_epoch(LANE, WHO)
+    assert epoch is not None
+    reports = [plain_report(D, client) for client in range(count)]
+    honest = oneshot.fold(D, oneshot.zero(D), [report.encode() for report in reports])
+    entries = [entry_of(report, LAYOUT) for report in reports]
+    await store.commit(LANE, epoch, 1, entries, honest if total is None else total)
+    return store
+
+
+async def seal(store: MemoryStore, anchors: tuple[Anchor, ...] = ()) -> list[registry.Seal]:
+    """Seals the round."""
+    return await seal_round(store, scheme_of(D), D, LAYOUT, anchors)
+
+
+async def test_a_seal_fixes_set_and_sum() -> None:
+    """Keys ascend, n is their number, and sealing again gives the same."""
+    store = await filled(5)
+    [first] = await seal(store)
+    assert first.n == 5
+    keys = [first.keys[at : at + 32] for at in range(0, len(first.keys), 32)]
+    assert keys == sorted(plain_report(D, client).epk for client in range(5))
+    assert await seal(store) == [first]
+
+
+async def test_a_shard_below_the_minimum_is_left_out() -> None:
+    """One report too few: sealed, and not among what may be asked for."""
+    store = await filled(2)
+    assert await seal(store) == []
+    assert (await store.status(LANE)).phase is LanePhase.SEALED
+
+
+async def test_a_sum_of_another_length_is_damage() -> None:
+    """What cannot be a sum of these reports is not asked for."""
+    with pytest.raises(Damaged, match="wrong length"):
+        await seal(await filled(5, total=b"short"))
+
+
+async def test_keys_that_a_helper_would_refuse_are_damage() -> None:
+    """An ask that must fail would waste the one ask a shard has."""
+    store = await filled(5)
+    state = store._lanes[LANE]
+    state.seen[bytes(32)] = state.seen.pop(next(iter(state.seen)))
+    with pytest.raises(Damaged, match="bad_key"):
+        await seal(store)
+
+
+async def test_an_anchor_of_another_lane_does_not_matter() -> None:
+    """Only anchors of this round's lanes are held against it."""
+    other = Anchor(Lane(D.round_id, 0, 7), EpochMeta(Epoch(1, WHO), 9, 9))
+    assert len(await seal(await filled(5), (other,))) == 1
+    mine = Anchor(LANE, EpochMeta(Epoch(1, WHO), 2, 9))
+    with pytest.raises(Damaged, match="behind"):
+        await seal(await filled(5), (mine,))
+
+
+class Moody(MemoryStore):
+    """Does not answer the next `bad` questions about phases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bad = 0
+
+    async def step(self, lane: Lane, to: LanePhase) -> LaneStatus:
+        if self.bad:
+            self.bad -= 1
+            raise StoreUnavailable("moody")
+        return await super().step(lane, to)
+
+
+async def test_a_store_that_is_away_delays_the_seal(tmp_path: Path) -> None:
+    """The driver tries again until the store answers; nothing is lost."""
+    store = Moody()
+    async with rig(tmp_path, store) as it:
+        round_id, d = await it.open()
+        await it.send(d, range(4))
+        store.bad = 2
+        it.clock.reach(d.closes)
+        await assert_published(it, round_id, range(4))
+        assert store.bad == 0
+
+
+@pytest.mark.parametrize("name", ["add_seals", "add_release"])
+async def test_a_disk_that_fails_delays_the_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A write that fails changes nothing, and is tried again."""
+    real = getattr(registry, name)
+    failures: list[str] = []
+
+    def failing(*args: Any, **named: Any) -> Any:
+        if not failures:
+            failures.append(name)
+            raise sqlite3.OperationalError("disk I/O error")
+        return real(*args, **named)
+
+    monkeypatch.setattr(registry, name, failing)
+    async with rig(tmp_path, MemoryStore()) as it:
+        round_id, d = await it.open()
+        await it.send(d, range(4))
+        it.clock.reach(d.closes)
+        await assert_published(it, round_id, range(4))
+    assert failures == [name]
+
+
+async def test_a_helper_that_left_the_configuration(tmp_path: Path) -> None:
+    """It cannot be asked any more; the round says so and waits for it until `expires`."""
+    async with rig(tmp_path, MemoryStore()) as it:
+        round_id, d = await it.open()
+        await it.send(d, range(4))
+        driver = it.node.driver
+        assert driver is not None
+        gone = driver._services.helpers[0].identity
+        object.__setattr__(driver._services, "helpers", driver._services.helpers[1:])
+        it.clock.reach(d.closes)
+        await it.until(round_id, "sealed")
+        for _ in range(100):
+            shown = await it.until(round_id, "sealed")
+            if shown["reason"]:
+                break
+        assert shown["reason"] == f"helper {gone.hex()[:8]}: not configured"
+        it.clock.reach(d.expires)
+        assert (await it.until(round_id, "abandoned"))["phase"] == "abandoned"
