@@ -186,6 +186,9 @@ async def read_body(request: web.BaseRequest, size: int, limits: Limits) -> byte
     if hdrs.EXPECT in request.headers:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+    if request.content.is_eof() and request.content.exception() is None:
+        # All of it came with the headers, as nearly always: there is nothing to wait for.
+        return _whole(request.content.read_nowait(), size)
     try:
         async with asyncio.timeout(limits.body_s + size / limits.body_bytes_per_s):
             return await request.content.readexactly(size)
@@ -193,3 +196,9 @@ async def read_body(request: web.BaseRequest, size: int, limits: Limits) -> byte
         raise RuleError("request_timeout") from None
     except (asyncio.IncompleteReadError, web.RequestPayloadError):
         raise WireError("truncated") from None
+
+
+def _whole(body: bytes, size: int) -> bytes:
+    if len(body) != size:
+        raise WireError("truncated")
+    return body

@@ -4,6 +4,7 @@ No label follows a client, an address or a report; a round appears in none. Each
 itself and sends snapshots to the first one, which tells them apart by the label `process`.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -68,16 +69,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self._numbers: Snapshot = {}
+        self._histograms: dict[str, _Histogram] = {}
         for name, metric in METRICS.items():
-            for value in metric.values or ("",):
-                if metric.kind != "histogram":
-                    self._numbers[_key(name, value)] = 0.0
             if metric.kind == "histogram":
-                for bound in metric.buckets:
-                    self._numbers[_key(name + "_bucket", _text(bound))] = 0.0
-                self._numbers[_key(name + "_bucket", "+Inf")] = 0.0
-                self._numbers[name + "_sum"] = 0.0
-                self._numbers[name + "_count"] = 0.0
+                self._histograms[name] = _Histogram(metric.buckets)
+            else:
+                for value in metric.values or ("",):
+                    self._numbers[_key(name, value)] = 0.0
 
     def count(self, name: str, value: str = "", by: float = 1) -> None:
         """Adds to a counter; `value` is the value of its label."""
@@ -91,16 +89,35 @@ class Metrics:
 
     def observe(self, name: str, amount: float) -> None:
         """Adds one observation to a histogram."""
-        for bound in METRICS[name].buckets:
-            if amount <= bound:
-                self._numbers[_key(name + "_bucket", _text(bound))] += 1
-        self._numbers[_key(name + "_bucket", "+Inf")] += 1
-        self._numbers[name + "_sum"] += amount
-        self._numbers[name + "_count"] += 1
+        self._histograms[name].add(amount)
 
     def snapshot(self) -> Snapshot:
         """All numbers, fit for JSON."""
-        return dict(self._numbers)
+        found = dict(self._numbers)
+        for name, histogram in self._histograms.items():
+            found |= histogram.series(name)
+        return found
+
+
+class _Histogram:
+    """Observations by bucket; they are added up only when somebody looks."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, amount: float) -> None:
+        self._counts[bisect_left(self._bounds, amount)] += 1
+        self._sum += amount
+
+    def series(self, name: str) -> Snapshot:
+        labels = [*map(_text, self._bounds), "+Inf"]
+        total, found = 0, {}
+        for label, count in zip(labels, self._counts, strict=True):
+            total += count
+            found[_key(f"{name}_bucket", label)] = float(total)
+        return found | {f"{name}_sum": self._sum, f"{name}_count": float(total)}
 
 
 def render(snapshots: Mapping[str, Snapshot]) -> str:
