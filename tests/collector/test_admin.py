@@ -237,6 +237,7 @@ async def test_times_of_a_round(it: Rig) -> None:
     now = int(time.time())
     cases = [
         ({"query": "members", "closes": now - 10}, "bad_time"),
+        ({"query": "members", "opens": now - 20, "closes": now - 10}, "bad_time"),
         ({"query": "members", "opens": now + 10, "closes": now + 5}, "bad_time"),
         ({"query": "members", "closes": now + 50, "expires": now + 20}, "bad_time"),
         ({"query": "members", "closes": now + 50, "duration_s": 5}, "bad_request"),

@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError
 
 from collector import redis_contract
 from collector.redis_contract import LossyStore, faults, require
@@ -20,6 +24,7 @@ from collector.store import (
     StoreUnavailable,
 )
 from dandelion.cli.embedded_store import valkey_binary
+from tests.collector.proxy import DROP_REPLY, FaultyProxy
 from tests.services import StoreServer, redis_binary
 
 LAYOUT = Layout(b"r" * 16, shards=1, partitions=1, capacity=20_000, secret=b"s" * 16)
@@ -64,6 +69,28 @@ async def test_the_client_library_repeats_nothing(redis_store: RedisStore) -> No
     connection: Any = redis_store.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     assert connection.retry.get_retries() == 0
     assert connection.retry_on_error == []
+
+
+@pytest.mark.parametrize("retries", [None, 3])
+async def test_a_lost_reply_is_not_asked_for_again(
+    redis_store: RedisStore, valkey: StoreServer, retries: int | None
+) -> None:
+    """A counter whose reply is lost counts once; with the library's retries it would count more."""
+    drops: list[str] = []
+    async with FaultyProxy(valkey.socket, lambda: drops.pop() if drops else None) as proxy:
+        client = connect(proxy.url)
+        if retries is not None:
+            client = Redis.from_url(proxy.url, retry=Retry(NoBackoff(), retries), protocol=2)
+        await client.ping()
+        drops.append(DROP_REPLY)
+        if retries is None:
+            with pytest.raises(ConnectionError):
+                await client.incr("counter")
+        else:
+            await client.incr("counter")
+        await client.aclose()
+    counted = int(await redis_store.redis.get("counter") or 0)
+    assert counted == (1 if retries is None else 2)
 
 
 async def test_a_keeping_server_is_trusted(any_server: StoreServer, store: RedisStore) -> None:

@@ -139,6 +139,22 @@ async def test_a_committed_report_is_known_in_every_phase(it: Door, phase: Phase
     assert await it.contents() == before
 
 
+async def test_a_copy_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    """The round closes while a commit is under way: its copy hears what becomes of it, not 409."""
+    store = FaultyStore()
+    async with door(tmp_path, store) as it:
+        store.blocked = True
+        first = asyncio.create_task(it.send(1))
+        await asyncio.sleep(0.05)
+        await it.move(Phase.CLOSING, LanePhase.CLOSING)
+        copy = asyncio.create_task(it.send(1))
+        await asyncio.sleep(0.05)
+        assert not copy.done()
+        assert await it.send(2) == 409
+        store.blocked = False
+        assert (await first, await copy) == (201, 200)
+
+
 async def test_a_damaged_round_says_so(one: Door) -> None:
     """Nobody is told that a lost round has taken a report."""
     await one.move(Phase.DAMAGED)

@@ -8,6 +8,7 @@ import pytest
 
 from collector import registry
 from collector.anchors import Anchor
+from collector.redis_store import RedisStore
 from collector.scheme import scheme_of
 from collector.sealing import Damaged, seal_round
 from collector.store import (
@@ -22,8 +23,9 @@ from collector.store import (
 )
 from dandelion.schemes import oneshot
 from tests.collector.builders import descriptor_for, entry_of, plain_report
-from tests.collector.rig import rig
+from tests.collector.rig import parties, rig
 from tests.collector.test_rounds import assert_published
+from tests.services import StoreServer
 
 D = descriptor_for(slots=64, cohort_min=3)
 LAYOUT = Layout.of(D, 1, bytes(16))
@@ -64,6 +66,14 @@ async def test_a_shard_below_the_minimum_is_left_out() -> None:
     store = await filled(2)
     assert await seal(store) == []
     assert (await store.status(LANE)).phase is LanePhase.SEALED
+
+
+async def test_counts_that_disagree_are_damage() -> None:
+    """Keys, counters of the epochs and the lane's own count say how many reports there are."""
+    store = await filled(5)
+    store._lanes[LANE].epochs[1].n = 6
+    with pytest.raises(Damaged, match="keys and sums of lane"):
+        await seal(store)
 
 
 async def test_a_sum_of_another_length_is_damage() -> None:
@@ -137,6 +147,55 @@ async def test_a_disk_that_fails_delays_the_round(
         it.clock.reach(d.closes)
         await assert_published(it, round_id, range(4))
     assert failures == [name]
+
+
+async def test_keys_of_a_sealed_round_expire(tmp_path: Path, valkey: StoreServer) -> None:
+    """From the seal on every key of the round leaves the store by itself at `expires`."""
+    async with rig(tmp_path, redis_url=valkey.url) as it:
+        store = it.node.store
+        assert isinstance(store, RedisStore)
+        await store.redis.flushall()
+        round_id, d = await it.open()
+        await it.send(d, range(4))
+        pattern = f"*{round_id}*"
+        names: list[bytes] = await store.redis.keys(pattern)  # type: ignore[assignment]
+        assert {await store.redis.ttl(name) for name in names} == {-1}
+        it.clock.reach(d.closes)
+        await assert_published(it, round_id, range(4))
+        times = {await store.redis.expiretime(name.decode()) for name in names}
+        assert times == {d.expires}
+
+
+@pytest.mark.parametrize("lost", ["everything", "the epochs"])
+async def test_what_the_store_lost_while_nobody_was_here(tmp_path: Path, lost: str) -> None:
+    """A lane that was made once is not made again: its absence is a loss, also after a restart."""
+    store = MemoryStore()
+    async with parties(tmp_path) as them:
+        async with them.rig(store) as it:
+            round_id, d = await it.open()
+            await it.send(d, range(4))
+        if lost == "everything":
+            store = MemoryStore()
+        else:
+            store._lanes[Layout.of(d, 1, b"").lanes[0]].epochs.clear()
+        async with them.rig(store) as it:
+            if lost == "the epochs":
+                it.clock.reach(d.closes)
+            shown = await it.until(round_id, "damaged", "released", "abandoned")
+            assert shown["phase"] == "damaged", shown
+
+
+async def test_one_process_that_meets_a_gap_tells_all(tmp_path: Path) -> None:
+    """A store that forgot one step: the round is damaged at once, not only at the seal."""
+    store = MemoryStore()
+    async with rig(tmp_path, store) as it:
+        round_id, d = await it.open()
+        assert await it.send(d, range(4)) == [201] * 4
+        [lane] = store._lanes.values()
+        lane.epochs[1].seq -= 1
+        assert await it.send(d, [5]) == [409]
+        shown = await it.until(round_id, "damaged", seconds=5)
+        assert shown["reason"] == "lane 0.0 is damaged"
 
 
 async def test_a_helper_that_left_the_configuration(tmp_path: Path) -> None:
