@@ -11,6 +11,7 @@ randomness are arguments.
 """
 
 import asyncio
+import math
 import random
 import secrets
 import time
@@ -50,10 +51,14 @@ class Patience:
     Attributes:
         attempts: exchanges per report and call.
         wait_max_s: the longest single wait; a collector that asks for more is left alone.
+        step_s: first sends are made at whole multiples of this many seconds after the visit
+            began, because the time that a plan takes depends on the data. 0 sends at once, for
+            simulations.
     """
 
     attempts: int = 4
     wait_max_s: float = 120.0
+    step_s: float = 1.0
 
 
 DEFAULT_PATIENCE: Final = Patience()
@@ -69,6 +74,7 @@ class Client:
         transport: how it reaches the collector.
         cache: verdicts on envelopes; shared by the clients of a simulation.
         clock: Unix seconds.
+        steady: seconds that never jump.
         random_bytes: fresh secret bytes; ephemeral keys come from here.
         rng: coins, row samples, jitter.
         sleep: waits between attempts.
@@ -84,6 +90,7 @@ class Client:
         cache: RoundCache | None = None,
         patience: Patience = DEFAULT_PATIENCE,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = pause,
@@ -95,6 +102,7 @@ class Client:
         self._cache = cache or RoundCache()
         self._patience = patience
         self._clock = clock
+        self._steady = steady
         self._random_bytes = random_bytes
         self._rng = rng or secrets.SystemRandom()
         self._sleep = sleep
@@ -126,13 +134,23 @@ class Client:
                     receipts.append(Receipt(Outcome.UNREACHABLE, self._now(), detail=str(error)))
             else:
                 listed = []
-            for item in listed:
-                made = self.prepare(item.envelope, called=item.round_id)
+            began = self._steady()
+            prepared = [self.prepare(item.envelope, called=item.round_id) for item in listed]
+            if any(isinstance(made, Pending) for made in prepared):
+                await self._until_next_step(began)
+            for made in prepared:
                 if isinstance(made, Pending):
-                    made = await self._deliver(made)
-                if made is not None:
+                    receipts.append(await self._deliver(made))
+                elif made is not None:
                     receipts.append(made)
             return receipts
+
+    async def _until_next_step(self, began: float) -> None:
+        """Waits for a moment that does not tell how long the plans took."""
+        step = self._patience.step_s
+        if step > 0:
+            passed = self._steady() - began
+            await self._sleep((math.floor(passed / step) + 1) * step - passed)
 
     def prepare(self, envelope: bytes, *, called: str = "") -> Pending | Receipt | None:
         """Steps 1 to 7 up to, not including, the first send.

@@ -78,8 +78,8 @@ class Policy:
         epsilon_round, delta: the most that one round may cost; turned into rho.
         lifetime_max_s: the longest time from `opens` to `expires`, after which keys are gone.
         participation: probability of taking part in a round, decided by a coin once per round.
-        epsilon_period, period_s: the most that all rounds of one scope may cost together in any
-            stretch of this many seconds, at the same delta.
+        epsilon_period, period_s: the most that all rounds of the deployment may cost together in
+            any stretch of this many seconds, at the same delta.
     """
 
     cohort_min: int = 1_000
@@ -111,7 +111,7 @@ class Policy:
 
     @cached_property
     def rho_period_max(self) -> int:
-        """The most that one scope may cost in a period, in the same units. rho adds up."""
+        """The most that all rounds of a period may cost, in the same units. rho adds up."""
         return accounting.rho_units_for_epsilon(self.epsilon_period, self.delta)
 
 

@@ -36,7 +36,7 @@ class Retention:
     """How much is kept: seconds, rows, and bytes of encoded fields."""
 
     retention_s: int = 90 * 86_400
-    rows_max: int = 100_000
+    rows_max: int = 10_000
     bytes_max: int = 16 * 1024 * 1024
 
 

@@ -20,7 +20,7 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 from client_py.admit import RoundCache
-from client_py.client import DEFAULT_PATIENCE, Client, Patience
+from client_py.client import Client, Patience
 from client_py.config import PinnedConfig, Policy
 from client_py.receipts import Receipt
 from client_py.store import MemoryStore, Pending
@@ -38,6 +38,8 @@ from dandelion.params import MEDIA_REPORT
 from dandelion.queries.measures import Row
 
 HEADER_BYTES_MAX: Final = 16_384
+# Nobody watches when the clients of a simulation send.
+AT_ONCE: Final = Patience(step_s=0)
 
 ClientEvents = Mapping[str, Sequence[Row]]
 """The rows of one client, by event."""
@@ -91,7 +93,7 @@ async def run_fleet(
     rounds: Sequence[bytes] | None = None,
     connections: int = 64,
     behaviour: Behaviour = Behaviour(),
-    patience: Patience = DEFAULT_PATIENCE,
+    patience: Patience = AT_ONCE,
     seed: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FleetResult:

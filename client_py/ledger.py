@@ -1,8 +1,8 @@
 """The client's own ledger (docs/protocol.md section 14, step 6, and section 16).
 
-The one ledger that a collector cannot rename: it is keyed by the deployment's origin and the
-descriptor's scope, charged before the first send, and nothing is ever refunded. Charges are kept
-as text because rho in units of 2^-40 may exceed 63 bits.
+The one ledger that a collector cannot rename: all rounds of a deployment's origin share one
+allowance, whatever scopes their descriptors name. It is charged before the first send, and nothing
+is ever refunded. Charges are kept as text because rho in units of 2^-40 may exceed 63 bits.
 """
 
 from typing import Final
@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS charges (
     rho_units TEXT NOT NULL,
     at INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS charges_by_scope ON charges (origin, scope, at);
+CREATE INDEX IF NOT EXISTS charges_by_origin ON charges (origin, at);
 """
 
 
@@ -35,9 +35,7 @@ class Ledger:
         Raises:
             RuleError: `budget_exhausted`.
         """
-        check_allowance(
-            self.charges(charge.origin, charge.scope, allowance.since), charge, allowance
-        )
+        check_allowance(self.charges(charge.origin, allowance.since), charge, allowance)
         self._database.connection.execute(
             "INSERT INTO charges (ctx, origin, scope, rho_units, at) VALUES (?, ?, ?, ?, ?)",
             (charge.ctx, charge.origin, charge.scope, str(charge.rho_units), charge.at),
@@ -48,11 +46,11 @@ class Ledger:
         found = self._database.connection.execute("SELECT 1 FROM charges WHERE ctx = ?", (ctx,))
         return found.fetchone() is not None
 
-    def charges(self, origin: str, scope: str, since: int) -> list[Charge]:
-        """Charges of one scope after a moment, oldest first."""
+    def charges(self, origin: str, since: int) -> list[Charge]:
+        """Charges of one deployment after a moment, oldest first."""
         found = self._database.connection.execute(
-            "SELECT ctx, rho_units, at FROM charges "
-            "WHERE origin = ? AND scope = ? AND at > ? ORDER BY at, ctx",
-            (origin, scope, since),
+            "SELECT ctx, scope, rho_units, at FROM charges "
+            "WHERE origin = ? AND at > ? ORDER BY at, ctx",
+            (origin, since),
         )
-        return [Charge(origin, scope, ctx, int(units), at) for ctx, units, at in found]
+        return [Charge(origin, scope, ctx, int(units), at) for ctx, scope, units, at in found]

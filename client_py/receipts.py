@@ -86,7 +86,7 @@ class Receipt:
             lines.append(f"Reason: {self.token}{f' ({self.detail})' if self.detail else ''}.")
         if self.rho_units:
             lines.append(
-                f"It was charged to the allowance of “{self.scope}”, whatever becomes of it: "
+                "It was charged to this collector's allowance, whatever becomes of it: "
                 f"epsilon {self.epsilon} at delta {self.delta}."
             )
         if self.bytes_sent:

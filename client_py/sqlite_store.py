@@ -76,8 +76,8 @@ class SqliteStore:
             self._reports.put(pending)
         return pending
 
-    def spent(self, origin: str, scope: str, since: int) -> int:
-        return spent(self.ledger.charges(origin, scope, since), origin, scope, since)
+    def spent(self, origin: str, since: int) -> int:
+        return spent(self.ledger.charges(origin, since), origin, since)
 
     def pending(self, origin: str) -> list[Pending]:
         return self._reports.of(origin)

@@ -17,7 +17,7 @@ from dandelion.queries.measures import Row
 
 @dataclass(frozen=True)
 class Charge:
-    """What one round costs one scope of one deployment, in units of 2^-40 rho."""
+    """What one round costs at one deployment, in units of 2^-40 rho. `scope` is for the reader."""
 
     origin: str
     scope: str
@@ -28,7 +28,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Allowance:
-    """The most a scope may have cost since a moment, in units of 2^-40 rho."""
+    """The most a deployment may have cost since a moment, in units of 2^-40 rho."""
 
     rho_units: int
     since: int
@@ -76,7 +76,7 @@ class ClientStore(Protocol):
             RuleError: `budget_exhausted`; nothing is stored.
         """
 
-    def spent(self, origin: str, scope: str, since: int) -> int:
+    def spent(self, origin: str, since: int) -> int:
         """What a scope has been charged since a moment, in units of 2^-40 rho."""
 
     def pending(self, origin: str) -> list[Pending]:
@@ -145,8 +145,8 @@ class MemoryStore:
         self._pending[charge.ctx] = pending
         return pending
 
-    def spent(self, origin: str, scope: str, since: int) -> int:
-        return spent(self._charges.values(), origin, scope, since)
+    def spent(self, origin: str, since: int) -> int:
+        return spent(self._charges.values(), origin, since)
 
     def pending(self, origin: str) -> list[Pending]:
         return [each for each in self._pending.values() if each.origin == origin]
@@ -178,13 +178,9 @@ class MemoryStore:
         self._next[origin] = at
 
 
-def spent(charges: Iterable[Charge], origin: str, scope: str, since: int) -> int:
-    """What the charges of one scope of one deployment add up to since a moment."""
-    return sum(
-        each.rho_units
-        for each in charges
-        if (each.origin, each.scope) == (origin, scope) and each.at > since
-    )
+def spent(charges: Iterable[Charge], origin: str, since: int) -> int:
+    """What the charges of one deployment add up to since a moment, whatever their scopes."""
+    return sum(each.rho_units for each in charges if each.origin == origin and each.at > since)
 
 
 def check_allowance(charges: Iterable[Charge], charge: Charge, allowance: Allowance) -> None:
@@ -193,6 +189,6 @@ def check_allowance(charges: Iterable[Charge], charge: Charge, allowance: Allowa
     Raises:
         RuleError: `budget_exhausted`.
     """
-    before = spent(charges, charge.origin, charge.scope, allowance.since)
+    before = spent(charges, charge.origin, allowance.since)
     if before + charge.rho_units > allowance.rho_units:
-        raise RuleError("budget_exhausted", "this client's own allowance for the scope")
+        raise RuleError("budget_exhausted", "this client's own allowance for the collector")

@@ -3,13 +3,14 @@
 Leaves out: the canonical bytes around the object (`dandelion.encoding`) and what a plan does.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final, Literal, cast
 
 from dandelion.errors import WireError
-from dandelion.params import INTEGER_END, SLOTS_MAX
+from dandelion.params import INTEGER_END, PLAN_CONDITIONS_MAX, PLAN_WORK_MAX, SLOTS_MAX
 from dandelion.queries.measures import (
     TESTS,
     Count,
@@ -77,6 +78,10 @@ class _Parser:
                 for index, item in enumerate(self._list(source.get("where", ()), "where", 0))
             ),
         )
+        if plan.rows_max * len(measures) > PLAN_WORK_MAX:
+            raise _bad("rows_max", "too many rows for so many measures")
+        if len(plan.where) > PLAN_CONDITIONS_MAX:
+            raise _bad("where", f"more than {PLAN_CONDITIONS_MAX} conditions")
         if plan.slots > SLOTS_MAX:
             raise _bad("measures", "more slots than allowed")
         if plan.linf >= INTEGER_END or plan.l2sq >= INTEGER_END:
@@ -167,14 +172,15 @@ class _Parser:
     def _epsilon(self, value: object) -> str:
         text = self._text(value, "epsilon")
         number = decimal(text)
-        if number is None or number <= 0:
+        # Judged as the floating-point number, too, that accounting will make of it.
+        if number is None or not 0 < float(number) < math.inf:
             raise _bad("epsilon", "not a decimal number above 0")
         return text
 
     def _delta(self, value: object) -> str:
         text = self._text(value, "delta")
         number = decimal(text)
-        if number is None or not 0 < number < 1:
+        if number is None or not 0 < float(number) < 1:
             raise _bad("delta", "not a decimal number between 0 and 1")
         return text
 

@@ -5,10 +5,6 @@ A plan is data, a closed list of operators. `Plan.parse` accepts exactly what se
 plan alone, whatever the rows hold.
 
 Leaves out: how a plan is written (`sql`) and how released sums are read (`decode`).
-
-Section 15.2 leaves open what type a column has that a plan merely counts. Here a column is a
-number column if a sum, a histogram or a comparison with an integer names it; then everything but
-a finite number is null. In any other column strings and finite numbers are values.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -147,6 +147,9 @@ def _describe(error: ValidationError) -> str:
             str(part) for part in fault["loc"] if part not in ("category", "number", "[key]")
         )
         reason = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "union_tag_invalid":
+            # The library's own words would repeat what was written.
+            reason = "kind is category or number"
         if fault["type"] == "string_type":
             reason += (
                 " (YAML reads bare yes, no, on, off and numbers as something else: quote them)"

@@ -166,6 +166,7 @@ def _bad_descriptors() -> Iterator[tuple[str, bytes]]:
     yield "a short issuer", data[: _COLLECTOR_AT - 1] + b"\x01x" + data[_COLLECTOR_AT:]
     one, two = data[_HELPERS_AT + 1 : _HELPERS_AT + 65], data[_HELPERS_AT + 65 : _HELPERS_AT + 129]
     yield "helpers out of order", swap(data, _HELPERS_AT + 1, two + one)
+    yield "an identity twice", swap(data, _HELPERS_AT + 65, one[:32])
     yield "one helper", data[:_HELPERS_AT] + b"\x01" + one + data[_HELPERS_AT + 129 :]
     yield "a copied mask key", swap(data, _HELPERS_AT + 97, one[32:])
     yield (
@@ -231,6 +232,16 @@ def _signatures() -> Named:
         "a key of small order": ((1).to_bytes(32, "little"), "ask", body, good),
         "R of small order": (identity, "ask", body, (1).to_bytes(32, "little") + good[32:]),
         "a key that is not canonical": ((P + 1).to_bytes(32, "little"), "ask", body, good),
+        # Valid for a verifier that does not ask for the prime-order subgroup.
+        "a key with a part of order 8": (
+            bytes.fromhex("4a49fde829ce9ba79da219ec2ba2bb1bd1d4d9b105cbbf67078c49f9df3ad41d"),
+            "ask",
+            body,
+            bytes.fromhex(
+                "ce55aa91dfa1b52bcc0a726bb8ce8556bd198f98bd3ae744157f9637ed9af5b8"
+                "3717ce6d4fd3569bac928b4257836b858d0b41b76f61109c6e050a10c7b32602"
+            ),
+        ),
         "63 bytes": (identity, "ask", body, good[:63]),
     }
     for name, (key, label, text, signature) in cases.items():
@@ -360,6 +371,12 @@ def _plan() -> Named:
         "text compared by size": base
         | {"where": [{"column": "country", "test": "lt", "value": "FR"}]},
         "another kind": base | {"kind": "training"},
+        "too many rows for so many measures": base
+        | {"rows_max": 65_535, "measures": [*base["measures"], *[count] * 3]},
+        "seventeen conditions": base
+        | {"where": [{"column": "load", "test": "ge", "value": n} for n in range(17)]},
+        "a delta that rounds to 1": base | {"delta": "0." + 40 * "9"},
+        "an epsilon of 0": base | {"epsilon": "0.0"},
         "an epsilon that is no number": base | {"epsilon": "lots"},
         "a column that is not a name": base | {"measures": [count | {"column": 1}]},
     }

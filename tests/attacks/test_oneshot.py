@@ -292,6 +292,17 @@ def _parties() -> tuple[bytes, tuple[HelperEntry, ...]]:
     return known.collector, known.helpers
 
 
+def test_gate_holds_each_bound_by_itself() -> None:
+    """A vector may break linf while it keeps l2sq, and the other way round."""
+    d = describe(*_parties(), linf=10, l2sq=150)
+    assert oneshot.gate(d, one_hot(0) * 10)
+    assert not oneshot.gate(d, one_hot(0) * 12), "144 is within l2sq, 12 beyond linf"
+    assert not oneshot.gate(d, one_hot(0) * -12)
+    assert not oneshot.gate(d, 10 * (one_hot(0) + one_hot(1))), "200 is beyond l2sq"
+    assert not oneshot.gate(d, np.full(SLOTS, np.iinfo(np.int64).min))
+    assert not oneshot.gate(d, np.zeros(SLOTS + 1, dtype=np.int64))
+
+
 def test_masking_twice_under_one_key_is_refused() -> None:
     """The difference of two reports under one key is the difference of the inputs."""
     d = describe(*_parties())

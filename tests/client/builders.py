@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from time import monotonic
 
 from client_py.client import Client, Patience
 from client_py.config import PinnedConfig, Policy
@@ -157,6 +158,7 @@ def make_client(
     policy: Policy | None = None,
     config: PinnedConfig | None = None,
     clock: Clock | None = None,
+    steady: Callable[[], float] = monotonic,
     patience: Patience | None = None,
     rng_seed: int = 1,
     random_bytes: Callable[[int], bytes] | None = None,
@@ -169,8 +171,9 @@ def make_client(
         policy or Policy(),
         store if store is not None else MemoryStore(ROWS),
         transport,
-        patience=patience or Patience(),
+        patience=patience or Patience(step_s=0),
         clock=time,
+        steady=steady,
         rng=random.Random(rng_seed),
         sleep=sleep,
         random_bytes=random_bytes or secrets.token_bytes,

@@ -216,7 +216,7 @@ async def test_patience_is_the_callers() -> None:
     """One attempt, no sleep."""
     clock = Clock()
     transport = FakeTransport(LOST)
-    client = make_client(transport, clock=clock, patience=Patience(attempts=1))
+    client = make_client(transport, clock=clock, patience=Patience(attempts=1, step_s=0))
     await client.contribute([HOME.round()])
     assert len(transport.bodies) == 1
     assert clock.slept == []

@@ -18,6 +18,7 @@ from client_py.sqlite_store import SqliteStore
 from client_py.store import Allowance, Charge, ClientStore, MemoryStore, Pending
 from client_py.transport import Reply, TransportError
 from dandelion.descriptor import Descriptor
+from dandelion.encoding import canonical_json
 from dandelion.errors import problem
 from dandelion.params import MEDIA_PROBLEM
 from dandelion.queries.measures import Row
@@ -178,14 +179,14 @@ async def test_the_ledger_is_charged_before_the_first_send() -> None:
     seen: list[tuple[int, int]] = []
     transport.on_post = lambda: seen.append(
         (
-            store.spent(HOME.config().endpoint, "public", 0),
+            store.spent(HOME.config().endpoint, 0),
             len(store.pending(HOME.config().endpoint)),
         )
     )
     (receipt,) = await make_client(transport, store=store).contribute([HOME.round()])
     assert receipt.outcome is Outcome.WAITING
     assert set(seen) == {(COST, 1)}
-    assert store.spent(HOME.config().endpoint, "public", 0) == COST
+    assert store.spent(HOME.config().endpoint, 0) == COST
 
 
 @pytest.mark.parametrize("status, token", [(409, "round_closed"), (500, "internal")])
@@ -194,7 +195,7 @@ async def test_no_answer_of_the_collector_refunds_anything(status: int, token: s
     store = MemoryStore(ROWS)
     client = make_client(FakeTransport(rejection(token, status)), store=store)
     await client.contribute([HOME.round()])
-    assert store.spent(HOME.config().endpoint, "public", 0) == COST
+    assert store.spent(HOME.config().endpoint, 0) == COST
 
 
 async def farm(policy: Policy) -> int:
@@ -230,17 +231,67 @@ async def test_an_exhausted_budget_says_so_and_sends_nothing() -> None:
     assert len(transport.bodies) == 2
 
 
-async def test_scopes_and_periods_have_allowances_of_their_own() -> None:
-    """Another scope pays for itself, and after the period the old charges no longer count."""
+async def test_scopes_of_a_collector_share_one_allowance() -> None:
+    """A collector that renames its scope for each round gets no more than one that does not.
+
+    The control: with every scope a ledger of its own, six names would buy six rounds.
+    """
+    transport = FakeTransport()
+    client = make_client(transport, policy=TWO_ROUNDS)
+    rounds = [HOME.round(number, scope=f"scope-{number}") for number in range(1, 7)]
+    receipts = await client.contribute(rounds)
+    assert len(transport.bodies) == 2
+    assert [receipt.token for receipt in receipts[2:]] == ["budget_exhausted"] * 4
+    by_scope = [make_client(transport, policy=TWO_ROUNDS) for _ in rounds]
+    for other, envelope in zip(by_scope, rounds, strict=True):
+        await other.contribute([envelope])
+    assert len(transport.bodies) == 8
+
+
+async def test_after_a_period_old_charges_no_longer_count() -> None:
+    """The allowance is one of time, too."""
     clock = Clock()
     transport = FakeTransport()
     client = make_client(transport, policy=TWO_ROUNDS, clock=clock)
-    await client.contribute([HOME.round(1), HOME.round(2), HOME.round(3, scope="other")])
-    assert len(transport.bodies) == 3
+    await client.contribute([HOME.round(1), HOME.round(2)])
+    assert len(transport.bodies) == 2
     clock.now += TWO_ROUNDS.period_s
     later = {"opens": int(clock.now), "closes": int(clock.now) + 60, "expires": int(clock.now) + 90}
     (receipt,) = await client.contribute([HOME.round(4, **later)])
     assert receipt.outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("took", [0.0, 0.003, 0.4, 0.999])
+async def test_the_time_of_the_first_send_does_not_tell_how_long_the_plan_took(took: float) -> None:
+    """However long it took within a step, the report leaves when the step ends.
+
+    The control, without steps: it leaves when the plan ends.
+    """
+    left = []
+    for step_s in (1.0, 0.0):
+        clock = Clock()
+        client = make_client(
+            FakeTransport(),
+            clock=clock,
+            steady=iter([10.0, 10.0 + took]).__next__,
+            patience=Patience(step_s=step_s),
+        )
+        (receipt,) = await client.contribute([HOME.round()])
+        assert receipt.outcome is Outcome.ACCEPTED
+        left.append(took + sum(clock.slept))
+    assert left == [pytest.approx(1.0), took]
+
+
+@pytest.mark.parametrize("plan", ["epsilon", "delta"])
+async def test_a_promise_that_floats_cannot_hold_refuses_the_round_only(plan: str) -> None:
+    """Numbers that round to 1 or to infinity are refused; other rounds are answered."""
+    wild = {"epsilon": "1e-99", "delta": "0." + 40 * "9"}[plan]
+    document = ROUND.plan_object() | {plan: wild}
+    hostile = HOME.round(2, plan=canonical_json(document))
+    transport = FakeTransport()
+    refused, answered = await make_client(transport).contribute([hostile, HOME.round()])
+    assert (refused.outcome, refused.token) == (Outcome.REFUSED, "bad_plan")
+    assert answered.outcome is Outcome.ACCEPTED
 
 
 async def test_a_round_is_answered_once() -> None:
@@ -251,7 +302,7 @@ async def test_a_round_is_answered_once() -> None:
     await client.contribute([HOME.round()])
     assert await client.contribute([HOME.round(), HOME.round()]) == []
     assert len(transport.bodies) == 1
-    assert store.spent(HOME.config().endpoint, "public", 0) == COST
+    assert store.spent(HOME.config().endpoint, 0) == COST
 
 
 def everything_in(folder: Path) -> bytes:
@@ -347,7 +398,7 @@ async def test_a_round_of_another_time_is_not_answered(changes: dict[str, int], 
     (receipt,) = await make_client(transport, store=store).contribute([HOME.round(**changes)])
     assert (receipt.outcome, receipt.token) == (Outcome.REFUSED, token)
     assert not transport.bodies
-    assert store.spent(HOME.config().endpoint, "public", 0) == 0
+    assert store.spent(HOME.config().endpoint, 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -420,7 +471,7 @@ def test_the_synchronous_client_says_when_nobody_answers() -> None:
         HOME.config("http://127.0.0.1:9"),
         Policy(),
         MemoryStore(ROWS),
-        patience=Patience(attempts=1),
+        patience=Patience(attempts=1, step_s=0),
     )
     (receipt,) = client.contribute()
     assert receipt.outcome is Outcome.UNREACHABLE

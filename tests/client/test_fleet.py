@@ -63,7 +63,7 @@ async def run(
             clients,
             connections=8,
             behaviour=behaviour or Behaviour(),
-            patience=Patience(attempts=3, wait_max_s=5),
+            patience=Patience(attempts=3, wait_max_s=5, step_s=0),
             seed=11,
             progress=progress.append,
         )

@@ -53,7 +53,7 @@ def test_a_charge_and_its_report_appear_together(store: ClientStore) -> None:
     assert store.commit(charge(), PLENTY, pending) == pending()
     assert store.known(CTX)
     assert store.pending(ORIGIN) == [pending()]
-    assert store.spent(ORIGIN, "public", 0) == 5
+    assert store.spent(ORIGIN, 0) == 5
 
 
 def test_a_report_that_cannot_be_made_is_not_charged(store: ClientStore) -> None:
@@ -66,7 +66,7 @@ def test_a_report_that_cannot_be_made_is_not_charged(store: ClientStore) -> None
         store.commit(charge(), PLENTY, broken)
     assert not store.known(CTX)
     assert store.pending(ORIGIN) == []
-    assert store.spent(ORIGIN, "public", 0) == 0
+    assert store.spent(ORIGIN, 0) == 0
 
 
 def test_a_second_report_for_a_round_is_not_made(store: ClientStore) -> None:
@@ -91,16 +91,15 @@ def test_what_the_allowance_cannot_pay_is_not_made(store: ClientStore) -> None:
     store.commit(charge(other), Allowance(10, NOW - 101), lambda: pending(other))
     third = b"t" * 32
     store.commit(charge(third), Allowance(10, NOW - 100), lambda: pending(third))
-    assert store.spent(ORIGIN, "public", 0) == 15
-    assert store.spent(ORIGIN, "public", NOW - 100) == 10
-    assert store.spent(ORIGIN, "other", 0) == 0
-    assert store.spent("https://other.example", "public", 0) == 0
+    assert store.spent(ORIGIN, 0) == 15
+    assert store.spent(ORIGIN, NOW - 100) == 10
+    assert store.spent("https://other.example", 0) == 0
 
 
 def test_a_charge_may_be_larger_than_63_bits(store: ClientStore) -> None:
     """rho in units of 2^-40 of a round with hardly any noise."""
     store.commit(charge(units=2**92), PLENTY, pending)
-    assert store.spent(ORIGIN, "public", 0) == 2**92
+    assert store.spent(ORIGIN, 0) == 2**92
 
 
 def test_a_postponed_report_keeps_its_bytes(store: ClientStore) -> None:
@@ -174,7 +173,7 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
         assert second.rows("visit") == [{"country": "DE"}]
         assert second.pending(ORIGIN) == [pending()]
         assert second.receipts() == [receipt(Outcome.ACCEPTED)]
-        assert second.spent(ORIGIN, "public", 0) == 10
+        assert second.spent(ORIGIN, 0) == 10
         assert second.coin(CTX, NOW, lambda: False)
 
 

@@ -49,7 +49,7 @@ async def contribute(endpoint: str, clock: Clock | None = None) -> list[Receipt]
             Policy(),
             MemoryStore(ROWS),
             transport,
-            patience=Patience(attempts=2),
+            patience=Patience(attempts=2, step_s=0),
             clock=time,
             sleep=time.sleep,
         )
