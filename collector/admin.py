@@ -141,8 +141,12 @@ async def livez(_request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Whether the process is ready, and the reasons if not."""
-    reasons = request.app[ADMIN].health.reasons()
+    """Whether all is well here, and the reasons if not.
+
+    A round that a fault of ours holds up is one of them; the public listener stays ready.
+    """
+    admin = request.app[ADMIN]
+    reasons = admin.health.reasons() + (["driver_failed"] if admin.driver.failing else [])
     body = {"ready": not reasons, "reasons": reasons}
     return web.json_response(body, status=503 if reasons else 200)
 

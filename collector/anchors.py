@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from collector import logs
 from collector.store import Epoch, EpochMeta, Lane
 
 INTERVAL_S: Final = 1.0
@@ -59,7 +60,10 @@ class AnchorFile:
         self._changed.set()
 
     def forget(self, live: Collection[bytes]) -> None:
-        """Drops the anchors of all rounds that are not in `live` (round ids)."""
+        """Drops the anchors of all rounds that are not in `live` (round ids).
+
+        `live` must not come from the store: what an anchor shows is that the store has forgotten.
+        """
         kept = {key: it for key, it in self._anchors.items() if it.lane.round_id in live}
         if len(kept) != len(self._anchors):
             self._anchors = kept
@@ -73,11 +77,15 @@ class AnchorFile:
             await asyncio.sleep(INTERVAL_S)
 
     async def flush(self) -> None:
-        """Writes the file now."""
+        """Writes the file now; what a full or failing disk refuses stays to be written."""
         async with self._writing:
             self._changed.clear()
             text = "\n".join(_encode(anchor) for anchor in self._anchors.values())
-            await asyncio.to_thread(_replace, self._path, text)
+            try:
+                await asyncio.to_thread(_replace, self._path, text)
+            except OSError as error:
+                self._changed.set()
+                logs.event("internal", error=error)
 
     def close(self) -> None:
         """Gives the file up: it stays, for the driver, until `sweep`."""

@@ -1,8 +1,9 @@
 """The rounds that this process knows: a copy of the driver's list, followed in the store.
 
 `find` decides what a request about a round may hear. The list in the store is what ingest processes
-act upon; the database, which cannot roll back, tells a round that has ended from one that never was
-and from one that the store has lost (docs/protocol.md sections 9 and 10).
+act upon, as far as the database knows its rounds; the database, which cannot roll back, tells a
+round that has ended from one that never was and from one that the store has lost (docs/protocol.md
+sections 9 and 10).
 """
 
 import asyncio
@@ -84,7 +85,10 @@ class Round:
 
 
 class RoundBook:
-    """The copy. `retire` is told which rounds may still take commits whenever it changes."""
+    """The copy. `retire` is told which rounds may still take commits whenever it changes.
+
+    That is what the database says: a list that the store has lost must not end what would show it.
+    """
 
     def __init__(
         self,
@@ -117,12 +121,17 @@ class RoundBook:
         try:
             version = await self._store.version()
             if version != self._version:
-                self._take(await self._store.published())
+                records = await self._store.published()
+                # After the list: a round is stored before it is listed.
+                phases = await self._database.run(_phases)
+                self._take(records, phases)
                 self._version = version
         except StoreUnavailable as error:
             if self.reachable:
                 logs.event("store_unavailable", reason=error.kind)
             self.reachable = False
+        except sqlite3.Error as error:
+            logs.event("internal", error=error)
         else:
             self.reachable = True
 
@@ -159,15 +168,16 @@ class RoundBook:
     def _known(self, round_id: bytes) -> Round | None:
         return self._rounds.get(round_id) or self._ended.get(round_id)
 
-    def _take(self, records: dict[bytes, bytes]) -> None:
+    def _take(self, records: dict[bytes, bytes], phases: dict[bytes, Phase]) -> None:
+        kept = {round_id: it for round_id, it in records.items() if round_id in phases}
         self._rounds = {
             round_id: self._rounds[round_id]
             if self._records.get(round_id) == record
             else Round.decode(record)
-            for round_id, record in records.items()
+            for round_id, record in kept.items()
         }
-        self._records = records
-        self._retire({it for it, found in self._rounds.items() if found.phase in COMMITTING})
+        self._records = kept
+        self._retire({round_id for round_id, phase in phases.items() if phase in COMMITTING})
 
     async def _refresh_soon(self) -> None:
         """One refresh that began after this call, shared by all who wait for it."""
@@ -178,6 +188,12 @@ class RoundBook:
     async def _refresh_later(self) -> None:
         await asyncio.sleep(REFRESH_S)
         await self.refresh()
+
+
+def _phases(connection: sqlite3.Connection) -> dict[bytes, Phase]:
+    """Phases of the rounds that the store may hold, by round id."""
+    rows = connection.execute("SELECT round, phase FROM rounds WHERE NOT purged")
+    return {row["round"]: Phase(row["phase"]) for row in rows}
 
 
 def _row(connection: sqlite3.Connection, round_id: bytes) -> sqlite3.Row | None:

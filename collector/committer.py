@@ -48,6 +48,9 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"  # not known, and nobody will find out in time
 
 
+Hold = Callable[[asyncio.Future[Outcome]], None]
+
+
 @dataclass(frozen=True)
 class BatchLimits:
     """When a batch is full, how long an idle lane waits, and how retries are spaced; seconds."""
@@ -121,10 +124,11 @@ class LaneCommitter:
         self._stuck_since: float | None = None
         self.task = asyncio.create_task(self._run())
 
-    async def submit(self, entry: Entry, body: bytes) -> Outcome:
+    async def submit(self, entry: Entry, body: bytes, hold: Hold = lambda _: None) -> Outcome:
         """Waits until the report's fate is known. Cancelling the caller does not cancel the report.
 
-        `body` is the encoded report; it is added up as it is.
+        `body` is the encoded report; it is added up as it is. `hold` is told of the future until
+        whose end the body is kept here, whether or not anybody still waits for it.
         """
         while (earlier := self._pending.get(entry.epk)) is not None:
             outcome = await asyncio.shield(earlier.future)
@@ -141,6 +145,7 @@ class LaneCommitter:
         self._pending[entry.epk] = item
         self._queue.append(item)
         self._queued_bytes += len(body)
+        hold(item.future)
         self._gather()
         return await asyncio.shield(item.future)
 
@@ -228,6 +233,10 @@ class LaneCommitter:
         self._queued_bytes -= size
         return batch
 
+    def _put_back(self, items: list[_Item]) -> None:
+        self._queue.extendleft(reversed(items))
+        self._queued_bytes += sum(len(item.body) for item in items)
+
     async def _commit(self, items: list[_Item]) -> None:
         if self._epoch is None:
             self._epoch = await self._begin()
@@ -258,10 +267,15 @@ class LaneCommitter:
                         outcome = Outcome.DUPLICATE if same else Outcome.CONFLICT
                         self._settle(items[position], outcome)
                     items = [item for at, item in enumerate(items) if at not in taken]
-                case Code.FULL:
-                    for item in items[result.room :]:
-                        self._settle(item, Outcome.CLOSED)
+                case Code.FULL if result.room:
+                    # Not closed yet: another process may be about to commit the same report.
+                    self._put_back(items[result.room :])
                     items = items[: result.room]
+                case Code.FULL:
+                    # No key of these is in, and no commit can add one any more.
+                    for item in items:
+                        self._settle(item, Outcome.CLOSED)
+                    return
                 case Code.SEALED:
                     await self._refuse(items)
                     return

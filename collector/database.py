@@ -67,6 +67,7 @@ class Database:
             sqlite3.Error: it cannot be opened.
             ValueError: another version of this program wrote it.
         """
+        self._write = not read_only
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self.connection = self._thread.submit(_open, path, read_only).result()
 
@@ -76,7 +77,7 @@ class Database:
         return await loop.run_in_executor(self._thread, self._act, act)
 
     def _act(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
-        with transaction(self.connection):
+        with transaction(self.connection, write=self._write):
             return act(self.connection)
 
     def close(self) -> None:
@@ -86,15 +87,19 @@ class Database:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, *, write: bool = True) -> Iterator[None]:
     """All or nothing; on disk when it ends."""
-    connection.execute("BEGIN")
+    # Who may write takes its turn at the start: a transaction that has read already would be
+    # refused its first write, without waiting, if a command wrote meanwhile.
+    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        # A full disk may have ended it already.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -141,10 +141,10 @@ async def report(request: web.Request) -> web.Response:
             raise WireError("media_type")
         if request.headers.get("Sec-Fetch-Mode") == "navigate":
             raise WireError("bad_request", "a report is not sent by following a link")
-        with public.ingest.admitted(size):
+        with public.ingest.admitted(size) as seat:
             body = await read_body(request, size, public.config.limits)
             public.metrics.count("report_bytes_total", by=size)
-            outcome = await public.ingest.accept(round_, body)
+            outcome = await public.ingest.accept(round_, body, seat)
         if (token := _REFUSED.get(outcome)) is not None:
             if outcome is Outcome.UNAVAILABLE and public.ingest.draining:
                 token = "draining"  # noqa: S105 - a token of section 12

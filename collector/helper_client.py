@@ -7,7 +7,9 @@ used. A refusal travels with the helper's token; anything else means "not now".
 import asyncio
 import io
 import json
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -27,6 +29,7 @@ from dandelion.params import (
 _JSON_BYTES_MAX: Final = 65_536
 _BYTES_PER_S: Final = 1_048_576
 _POLL_MAX_S: Final = 30
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
 # Refusals that may pass by themselves.
 _PASSING: Final = frozenset(
     {"overloaded", "draining", "store_unavailable", "internal", "request_timeout", "too_many_keys"}
@@ -73,10 +76,10 @@ class Helper:
 
     async def new_key(self) -> bytes:
         """A mask key that has served no round, 32 bytes."""
-        _, body = await self._request("POST", "/v1/keys", 201, _JSON_BYTES_MAX)
+        reply = await self._request("POST", "/v1/keys", 201, _JSON_BYTES_MAX)
         try:
-            key = bytes.fromhex(json.loads(body)["mask_key"])
-        except (ValueError, KeyError, TypeError):
+            key = bytes.fromhex(json.loads(reply.body)["mask_key"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise HelperUnavailable("not a key") from None
         if len(key) != KEY_BYTES:
             raise HelperUnavailable("not a key")
@@ -84,26 +87,26 @@ class Helper:
 
     async def sign(self, partial_envelope: bytes) -> bytes:
         """The helper's signature of a descriptor, 64 bytes, not yet verified."""
-        _, signature = await self._request(
+        reply = await self._request(
             "POST", "/v1/descriptors", 200, SIGNATURE_BYTES, partial_envelope, MEDIA_ENVELOPE
         )
-        return signature
+        return reply.body
 
     async def ask(self, ctx: bytes, shard: int, ask: bytes) -> float:
         """Hands over an ask; seconds until the answer is worth polling for."""
         path = f"/v1/rounds/{ctx.hex()}/shards/{shard}/ask"
-        response, _ = await self._request("POST", path, 202, _JSON_BYTES_MAX, ask, MEDIA_ASK)
-        return _retry_after(response)
+        reply = await self._request("POST", path, 202, _JSON_BYTES_MAX, ask, MEDIA_ASK)
+        return reply.wait_s
 
     async def answer(self, ctx: bytes, shard: int, bytes_max: int) -> bytes | float:
         """The answer's bytes, not yet verified, or seconds until the next poll."""
         path = f"/v1/rounds/{ctx.hex()}/shards/{shard}/answer"
-        response, body = await self._request("GET", path, 200, bytes_max)
-        if response.status == 202:
-            return _retry_after(response)
-        if response.content_type != MEDIA_ANSWER:
+        reply = await self._request("GET", path, 200, bytes_max)
+        if reply.status == 202:
+            return reply.wait_s
+        if reply.media != MEDIA_ANSWER:
             raise HelperUnavailable("not an answer")
-        return body
+        return reply.body
 
     async def _request(
         self,
@@ -113,7 +116,7 @@ class Helper:
         bytes_max: int,
         body: bytes | None = None,
         media: str | None = None,
-    ) -> tuple[aiohttp.ClientResponse, bytes]:
+    ) -> "_Reply":
         headers = self._headers | ({"Content-Type": media} if media else {})
         # A file-like body is sent in parts; bytes at once, which holds the event loop up.
         data = None if body is None else io.BytesIO(body)
@@ -125,27 +128,41 @@ class Helper:
                     method, self._url + path, data=data, headers=headers, allow_redirects=False
                 ) as response,
             ):
-                content = await _read(response, bytes_max)
+                # The library reads a header when it is asked for one, so it is asked here.
+                reply = _Reply(
+                    response.status,
+                    response.content_type,
+                    _retry_after(response.headers.get("Retry-After", "")),
+                    await _read(response, bytes_max),
+                )
         except TimeoutError:
             self._count("unavailable")
             raise HelperUnavailable("timeout") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             self._count("unavailable")
             raise HelperUnavailable(type(error).__name__) from None
-        if response.status in (wanted, 202) and response.status < 300:
+        if reply.status in (wanted, 202):
             self._count("ok")
-            return response, content
-        raise self._refusal(response, content)
+            return reply
+        raise self._refusal(reply)
 
-    def _refusal(
-        self, response: aiohttp.ClientResponse, content: bytes
-    ) -> HelperRefused | HelperUnavailable:
-        token = _token(response, content)
+    def _refusal(self, reply: "_Reply") -> HelperRefused | HelperUnavailable:
+        token = _token(reply)
         if token is None or token in _PASSING:
             self._count("unavailable")
-            return HelperUnavailable(token or f"status {response.status}")
+            return HelperUnavailable(token or f"status {reply.status}")
         self._count("refused")
         return HelperRefused(token)
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What is used of an answer: status, media type, seconds until the next poll, body."""
+
+    status: int
+    media: str
+    wait_s: float
+    body: bytes
 
 
 def new_session() -> aiohttp.ClientSession:
@@ -169,12 +186,12 @@ async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     return bytes(content)
 
 
-def _token(response: aiohttp.ClientResponse, content: bytes) -> str | None:
-    if response.content_type != MEDIA_PROBLEM:
+def _token(reply: _Reply) -> str | None:
+    if reply.media != MEDIA_PROBLEM:
         return None
     try:
-        kind = json.loads(content)["type"]
-    except (ValueError, KeyError, TypeError):
+        kind = json.loads(reply.body)["type"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(kind, str) or not kind.startswith(PROBLEM_TYPE_PREFIX):
         return None
@@ -182,6 +199,5 @@ def _token(response: aiohttp.ClientResponse, content: bytes) -> str | None:
     return token if token in TOKENS else None
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float:
-    text = response.headers.get("Retry-After", "1")
-    return float(min(max(int(text), 0), _POLL_MAX_S)) if text.isdecimal() else 1.0
+def _retry_after(text: str) -> float:
+    return float(min(int(text), _POLL_MAX_S)) if _SECONDS.fullmatch(text) else 1.0

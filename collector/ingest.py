@@ -1,14 +1,14 @@
 """From a report's bytes to its fate: which lane it belongs to, and what that lane says.
 
-docs/protocol.md sections 5, 9 and 10. Also bounds what one process holds: reports and bytes between
-the headers of a request and its answer.
+docs/protocol.md sections 5, 9 and 10. Also bounds what one process holds: reports and bytes from
+the headers of a request until it is answered and the committer has let go of the body.
 
 Leaves out: HTTP (`handlers`), batching (`committer`).
 """
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -38,8 +38,36 @@ STUCK_S = 1.0
 LOOKUPS_MAX = 64
 
 
+# Whether a report key is in the fixed set of its shard, by round id and shard; None if no set of
+# that shard is fixed.
+Sealed = Callable[[bytes, int, bytes], Awaitable[bool | None]]
+
+
+async def _nothing_sealed(_round_id: bytes, _shard: int, _epk: bytes) -> None:
+    return None
+
+
+class Seat:
+    """Room for one report. It is free again when nobody holds it any more."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+        self._holders = 1
+
+    def hold(self, future: asyncio.Future[Outcome]) -> None:
+        """Keeps the seat until the future is done."""
+        self._holders += 1
+        future.add_done_callback(self.release)
+
+    def release(self, _: object = None) -> None:
+        """One holder lets go."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._leave()
+
+
 class Ingest:
-    """The reports of one process. `clock` gives Unix seconds."""
+    """The reports of one process. `clock` gives Unix seconds, `sealed` reads the database."""
 
     def __init__(
         self,
@@ -48,8 +76,10 @@ class Ingest:
         anchors: AnchorFile,
         metrics: Metrics,
         clock: Callable[[], float],
+        sealed: Sealed = _nothing_sealed,
     ) -> None:
         self._store = store
+        self._sealed = sealed
         self._limits = limits
         self._anchors = anchors
         self._metrics = metrics
@@ -68,8 +98,11 @@ class Ingest:
         self.draining = False
 
     @contextmanager
-    def admitted(self, size: int) -> Iterator[None]:
+    def admitted(self, size: int) -> Iterator[Seat]:
         """Holds room for one report of `size` bytes; nothing has been read of it yet.
+
+        A report that a committer has taken keeps its room until the committer has let go of it,
+        although its client was told to come again: a slow store must not fill the memory.
 
         Raises:
             RuleError: `draining`, `overloaded`.
@@ -84,16 +117,14 @@ class Ingest:
         self.waiting_reports += 1
         self.waiting_bytes += size
         self._idle.clear()
+        seat = Seat(partial(self._leave, size))
         try:
-            yield
+            yield seat
         finally:
-            self.waiting_reports -= 1
-            self.waiting_bytes -= size
-            if self.waiting_reports == 0:
-                self._idle.set()
+            seat.release()
 
-    async def accept(self, round_: Round, body: bytes) -> Outcome:
-        """The fate of a report.
+    async def accept(self, round_: Round, body: bytes, seat: Seat | None = None) -> Outcome:
+        """The fate of a report, which has taken a seat if there are bounds.
 
         Raises:
             WireError: with a token of section 5.
@@ -117,7 +148,9 @@ class Ingest:
                     committer = self._begin(round_, lane)
                 if committer.stuck_for() > STUCK_S:
                     raise RuleError("store_unavailable")
-                return await committer.submit(entry, body)
+                if seat is None:
+                    return await committer.submit(entry, body)
+                return await committer.submit(entry, body, seat.hold)
         except TimeoutError:
             raise RuleError("store_unavailable") from None
 
@@ -157,6 +190,12 @@ class Ingest:
         """Told by a committer: an answer of the store."""
         self._metrics.count("commits_total", word)
 
+    def _leave(self, size: int) -> None:
+        self.waiting_reports -= 1
+        self.waiting_bytes -= size
+        if self.waiting_reports == 0:
+            self._idle.set()
+
     def _begin(self, round_: Round, lane: Lane) -> LaneCommitter:
         d = round_.descriptor
         scheme = scheme_of(d)
@@ -173,15 +212,29 @@ class Ingest:
         return committer
 
     async def _look(self, round_: Round, lane: Lane, entry: Entry) -> Outcome:
-        """What a report is worth that comes too late: those that are in are told so."""
+        """What a report is worth that comes too late: those that are in are told so.
+
+        That one is not in is final only when none can get in any more. Until the seal another
+        process may have it under way; and a store that has lost the lane knows nothing.
+        """
         if round_.purged:
             return Outcome.CLOSED
         async with self._lookups:
             try:
+                # First the phase: what a sealed lane does not hold afterwards it never will.
+                phase = (await self._store.status(lane)).phase
                 stored = await self._store.lookup(lane, entry.bucket, entry.epk)
             except StoreUnavailable:
                 raise RuleError("store_unavailable") from None
-        return standing(stored, entry.check)
+            if stored is not None or phase is LanePhase.SEALED:
+                return standing(stored, entry.check)
+            match await self._sealed(round_.descriptor.round_id, lane.shard, entry.epk):
+                case True:
+                    return Outcome.DUPLICATE
+                case False:
+                    return Outcome.CLOSED
+                case _:
+                    return Outcome.UNAVAILABLE
 
     async def _end(self, lane: Lane, committer: LaneCommitter) -> None:
         await committer.drain(self._limits.answer_s)

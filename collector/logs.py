@@ -28,6 +28,7 @@ EVENTS: Final = frozenset(
         "round_opened",
         "round_released",
         "round_sealed",
+        "round_withdrawn",  # listed in the store, and not in this database
         "started",
         "stopped",
         "stopping",

@@ -46,14 +46,14 @@ METRICS: Final[Mapping[str, _Metric]] = {
     "commits_total": _Metric("counter", "Answers of the store", "result", tuple(_COMMITS)),
     "commit_seconds": _Metric("histogram", "Duration of a commit", buckets=_SECONDS),
     "commit_reports": _Metric("histogram", "Reports in a commit", buckets=_SIZES),
-    "waiting_reports": _Metric("gauge", "Reports between headers and answer"),
+    "waiting_reports": _Metric("gauge", "Reports between headers and a known fate"),
     "waiting_bytes": _Metric("gauge", "Bytes that these take"),
     "connections": _Metric("gauge", "Open public connections"),
     "connections_refused_total": _Metric("counter", "Connections beyond the limit"),
     "slow_connections_total": _Metric("counter", "Cut because they were slow"),
     "event_loop_lag_seconds": _Metric("gauge", "How late the event loop is"),
     "rounds": _Metric("gauge", "Rounds by phase", "phase", tuple(_PHASES)),
-    "driver_failures_total": _Metric("counter", "Rounds whose driver ended by a fault of ours"),
+    "driver_failures_total": _Metric("counter", "Faults of ours that held a round up"),
     "helper_requests_total": _Metric(
         "counter", "Requests to helpers by result", "result", ("ok", "refused", "unavailable")
     ),

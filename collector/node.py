@@ -148,8 +148,11 @@ async def _ingest_part(
     metrics = Metrics()
     name = f"{os.getpid()}-{secrets.token_hex(4)}"
     anchors = stack.enter_context(AnchorFile(config.state_dir / ANCHORS, name))
-    ingest = Ingest(store, config.limits, anchors, metrics, clock)
-    book = RoundBook(store, database, ingest.retire)
+    # Reads of the public have a thread of their own: they cannot hold up what the driver writes.
+    reading = Database(config.state_dir / FILE, read_only=True)
+    stack.callback(reading.close)
+    ingest = Ingest(store, config.limits, anchors, metrics, clock, partial(_sealed, reading))
+    book = RoundBook(store, reading, ingest.retire)
     limits = config.limits
     listener = _listen(config.public, port, shared=True)
     stack.callback(listener.close)
@@ -179,11 +182,8 @@ async def _ingest_part(
         public_port=listener.getsockname()[1],
         runner=runner,
     )
-    reading = Database(config.state_dir / FILE, read_only=True)
-    stack.callback(reading.close)
     pace = Pace(config.pace, clock, time.monotonic)
     app[RETRY_S] = config.pace.retry_s
-    # Reads of the public have a thread of their own: they cannot hold up what the driver writes.
     app[PUBLIC] = Public(config, book, ingest, reading, metrics, pace, node.health, clock)
     app.on_response_prepare.append(say_little)
     app.add_routes(public_routes())
@@ -277,6 +277,11 @@ async def _admit_store(client: Redis, config: Config) -> None:
             await asyncio.sleep(0.25)
         else:
             return
+
+
+async def _sealed(database: Database, round_id: bytes, shard: int, epk: bytes) -> bool | None:
+    look = partial(registry.in_seal, round_id=round_id, shard=shard, epk=epk)
+    return await database.run(look)
 
 
 async def _snapshots(node: Node) -> Mapping[str, Snapshot]:

@@ -6,6 +6,7 @@ justifies it: the seal with its sets, sums and ledger entries, the release with 
 
 import json
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,7 @@ from collector import ledger
 from collector.book import Round
 from dandelion.descriptor import Descriptor
 from dandelion.errors import RuleError
+from dandelion.params import KEY_BYTES
 from dandelion.round import FINAL, Phase, advance
 
 Document = dict[str, Any]
@@ -114,6 +116,11 @@ def set_ready(connection: sqlite3.Connection, round_id: bytes) -> None:
     connection.execute("UPDATE rounds SET ready = 1 WHERE round = ?", (round_id,))
 
 
+def known_rounds(connection: sqlite3.Connection) -> set[bytes]:
+    """Ids of all rounds."""
+    return {row["round"] for row in connection.execute("SELECT round FROM rounds")}
+
+
 def round_row(connection: sqlite3.Connection, round_id: bytes) -> RoundRow:
     """A round.
 
@@ -188,6 +195,24 @@ def seals(connection: sqlite3.Connection, round_id: bytes) -> list[Seal]:
     """The sets of a sealed round, by shard."""
     rows = connection.execute("SELECT * FROM seals WHERE round = ? ORDER BY shard", (round_id,))
     return [Seal(row["shard"], row["n"], row["set_digest"], row["y"], row["keys"]) for row in rows]
+
+
+def in_seal(connection: sqlite3.Connection, round_id: bytes, shard: int, epk: bytes) -> bool | None:
+    """Whether a key is in the set of a sealed round's shard; None if there is no set."""
+    row = connection.execute(
+        "SELECT rowid, n FROM seals WHERE round = ? AND shard = ?", (round_id, shard)
+    ).fetchone()
+    if row is None:
+        return None
+    # A set may take 128 MiB: it is searched where it lies.
+    with connection.blobopen("seals", "keys", row["rowid"], readonly=True) as keys:
+        at = bisect_left(range(row["n"]), epk, key=lambda index: _key_at(keys, index))
+        return at < row["n"] and _key_at(keys, at) == epk
+
+
+def _key_at(keys: sqlite3.Blob, index: int) -> bytes:
+    keys.seek(KEY_BYTES * index)
+    return keys.read(KEY_BYTES)
 
 
 def add_answer(

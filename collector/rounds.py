@@ -11,6 +11,7 @@ Leaves out: how a round is signed (`opening`), sealed (`sealing`), asked for and
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from dandelion.errors import RuleError, WireError
 from dandelion.round import COMMITTING, Phase
 
 RETRY_S: Final = 1.0
+# A fault of ours may be there again at once; the pause doubles up to this.
+FAULT_PAUSE_MAX_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,27 @@ class Driver:
         self._partitions = partitions
         self._runners: dict[bytes, _Runner] = {}
         self._compaction = asyncio.Event()
-        self._compacting: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self.failed = 0
+
+    @property
+    def failing(self) -> bool:
+        """Whether a fault of ours holds a round up."""
+        return any(runner.failing for runner in self._runners.values())
 
     async def start(self) -> None:
         """Takes up every round that is not over and purged."""
-        self._compacting = asyncio.create_task(self._compact())
+        self._tasks = [
+            asyncio.create_task(self._compact()),
+            asyncio.create_task(self._withdraw_unknown()),
+        ]
         unpurged = partial(registry.round_rows, unpurged=True)
         for row in await self._services.database.run(unpurged):
             self._drive(row)
 
     async def stop(self) -> None:
         """Lets go of every round where it stands."""
-        tasks = [runner.task for runner in self._runners.values()]
-        tasks += [self._compacting] if self._compacting is not None else []
+        tasks = [*self._tasks, *(runner.task for runner in self._runners.values())]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -79,8 +89,11 @@ class Driver:
     async def open(self, document: dict[str, Any], times: tuple[int, int, int]) -> RoundRow:
         """Opens a round of a query and makes it known.
 
+        Once it is stored it is open, even if the store of reports is away and nobody hears of the
+        round before that one is back.
+
         Raises:
-            RuleError, WireError: as `opening.open_round`; `store_unavailable`.
+            RuleError, WireError: as `opening.open_round`.
         """
         services = self._services
         round_ = await open_round(
@@ -99,7 +112,7 @@ class Driver:
         return await self._row(round_id)
 
     async def close(self, round_id: bytes) -> RoundRow:
-        """Ends the taking of reports before `closes`.
+        """Ends the taking of reports before `closes`, also if nobody can hear of it at once.
 
         Raises:
             RuleError: `unknown_round`; `round_closed` if it does not take any.
@@ -108,6 +121,9 @@ class Driver:
         runner = self._runners.get(round_id)
         if row.phase is not Phase.OPEN or runner is None:
             raise RuleError("round_closed")
+        now = int(self._services.clock())
+        move = partial(registry.move, round_id=round_id, to=Phase.CLOSING, now=now)
+        await self._services.database.run(move)
         runner.close_requested.set()
         await self._soon(runner.closed)
         return await self._row(round_id)
@@ -133,12 +149,30 @@ class Driver:
                 self._compaction.set()
                 await asyncio.sleep(RETRY_S)
 
+    async def _withdraw_unknown(self) -> None:
+        """Takes rounds off the list that this database has never stored, or has forgotten.
+
+        They are those of a later state of the database: nobody would ever seal or release them.
+        """
+        services = self._services
+        while True:
+            try:
+                # The list first: a round is stored before it is listed.
+                listed = await services.store.published()
+                known = await services.database.run(registry.known_rounds)
+                for round_id in listed.keys() - known:
+                    await services.store.withdraw(round_id)
+                    logs.event("round_withdrawn", round_id=round_id)
+            except (StoreUnavailable, sqlite3.Error):
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
     async def _soon(self, event: asyncio.Event) -> None:
-        try:
+        """Waits for the event, but no longer than a client waits for an answer."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._services.limits.answer_s):
                 await event.wait()
-        except TimeoutError:
-            raise RuleError("store_unavailable") from None
 
     async def _row(self, round_id: bytes) -> RoundRow:
         return await self._services.database.run(
@@ -146,7 +180,7 @@ class Driver:
         )
 
     def _drive(self, row: RoundRow) -> "_Runner":
-        runner = _Runner(self._services, row, self._compaction.set)
+        runner = _Runner(self._services, row, self._compaction.set, self._fault)
         self._runners[row.round_id] = runner
         runner.task.add_done_callback(partial(self._over, row.round_id))
         return runner
@@ -154,36 +188,64 @@ class Driver:
     def _over(self, round_id: bytes, task: asyncio.Task[None]) -> None:
         self._runners.pop(round_id, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.failed += 1
-            logs.event("internal", round_id=round_id, error=error)
+            self._fault(round_id, error)
+
+    def _fault(self, round_id: bytes, error: BaseException) -> None:
+        self.failed += 1
+        logs.event("internal", round_id=round_id, error=error)
 
 
 class _Runner:
     """One round, from wherever it stands to the purge."""
 
-    def __init__(self, services: Services, row: RoundRow, compact: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        row: RoundRow,
+        compact: Callable[[], None],
+        fault: Callable[[bytes, BaseException], None],
+    ) -> None:
         self._services = services
         self._row = row
         self._compact = compact
+        self._fault = fault
+        self.failing = False
         self.close_requested = asyncio.Event()
         self.closed = asyncio.Event()
         self.known = asyncio.Event()
         self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        pause = RETRY_S
         while not self._row.round.purged:
             try:
-                await self._step()
+                await self._attempt()
             except StoreUnavailable as error:
                 logs.event("store_unavailable", round_id=self._row.round_id, reason=error.kind)
                 await asyncio.sleep(RETRY_S)
             except sqlite3.Error as error:
-                # A full or failing disk: nothing was written, and nothing was acted upon.
+                # A full or failing disk: nothing was acted upon that is not written.
                 logs.event("internal", round_id=self._row.round_id, error=error)
                 await asyncio.sleep(RETRY_S)
-            except Damaged as error:
-                logs.event("round_damaged", round_id=self._row.round_id, reason=error.reason)
-                await self._move(Phase.DAMAGED, error.reason)
+            except Exception as error:  # noqa: BLE001 - logged, counted and shown
+                # Whatever it is, a round that nobody drives would keep its reports for ever.
+                self.failing = True
+                self._fault(self._row.round_id, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, FAULT_PAUSE_MAX_S)
+            else:
+                self.failing, pause = False, RETRY_S
+
+    async def _attempt(self) -> None:
+        # What was written last counts, whether or not we were told that it was.
+        self._row = await self._services.database.run(
+            partial(registry.round_row, round_id=self._row.round_id)
+        )
+        try:
+            await self._step()
+        except Damaged as error:
+            logs.event("round_damaged", round_id=self._row.round_id, reason=error.reason)
+            await self._move(Phase.DAMAGED, error.reason)
 
     async def _step(self) -> None:
         await self._publish()

@@ -114,11 +114,13 @@ async def test_a_thousand_copies_count_once(it: Door) -> None:
 
 
 async def test_before_and_after_its_time(one: Door) -> None:
-    """`not_open` before `opens`, `round_closed` from `closes` on: the clock decides."""
+    """`not_open` before `opens`; from `closes` on nothing is taken, finally so from the seal on."""
     d = one.d
     await one.put(round_for(replace(d, opens=d.opens + 100)))
     assert await one.token_of(plain_report(one.d, 1).encode()) == "not_open"
     await one.put(round_for(replace(d, opens=d.opens - 20, closes=d.opens - 10)))
+    assert await one.token_of(plain_report(one.d, 1).encode()) == "store_unavailable"
+    await one.node.store.step(one.layout.lanes[0], LanePhase.SEALED)
     assert await one.token_of(plain_report(one.d, 1).encode()) == "round_closed"
     assert (await one.node.store.status(one.layout.lanes[0])).count == 0
 
@@ -127,7 +129,7 @@ async def test_before_and_after_its_time(one: Door) -> None:
     "phase", [Phase.CLOSING, Phase.SEALED, Phase.RELEASED, Phase.ABANDONED], ids=str
 )
 async def test_a_committed_report_is_known_in_every_phase(it: Door, phase: Phase) -> None:
-    """200 for what is in, 409 for another payload, 409 for what is not; nothing changes."""
+    """200 for what is in, 409 for another payload and from the seal on for what is not in."""
     report = plain_report(it.d, 1)
     await it.post(report.encode())
     await it.move(phase, LanePhase.CLOSING if phase is Phase.CLOSING else LanePhase.SEALED)
@@ -135,7 +137,8 @@ async def test_a_committed_report_is_known_in_every_phase(it: Door, phase: Phase
     assert (await it.post(report.encode()))[:2] == (200, {"result": "duplicate"})
     other = replace(report, payload=plain_report(it.d, 2).payload)
     assert await it.token_of(other.encode()) == "report_conflict"
-    assert await it.token_of(plain_report(it.d, 2).encode()) == "round_closed"
+    late = "store_unavailable" if phase is Phase.CLOSING else "round_closed"
+    assert await it.token_of(plain_report(it.d, 2).encode()) == late
     assert await it.contents() == before
 
 
@@ -150,7 +153,7 @@ async def test_a_copy_waits_for_what_is_under_way(tmp_path: Path) -> None:
         copy = asyncio.create_task(it.send(1))
         await asyncio.sleep(0.05)
         assert not copy.done()
-        assert await it.send(2) == 409
+        assert await it.send(2) == 503
         store.blocked = False
         assert (await first, await copy) == (201, 200)
 
