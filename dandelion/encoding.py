@@ -128,15 +128,16 @@ def sign(seed: bytes, name: str, body: bytes) -> bytes:
 def verify(identity: bytes, name: str, body: bytes, signature: bytes) -> None:
     """Strict check of a signature (section 2).
 
-    libsodium refuses a non-canonical S and small-order or non-canonical A and R; the explicit
-    point check makes the rule for A independent of how the library was built.
+    Key and R must be canonical encodings of points of the prime-order subgroup. Versions of
+    libsodium differ in whether they multiply by the cofactor; for such points it makes no
+    difference, so every verifier gives one verdict.
 
     Raises:
         WireError: `bad_signature`.
     """
     if len(identity) != SEED_BYTES or len(signature) != SIGNATURE_BYTES:
         raise WireError("bad_signature")
-    if not crypto_core_ed25519_is_valid_point(identity):
+    if not all(map(crypto_core_ed25519_is_valid_point, (identity, signature[:SEED_BYTES]))):
         raise WireError("bad_signature")
     try:
         VerifyKey(identity).verify(label(name) + body, signature)
