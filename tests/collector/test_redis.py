@@ -21,6 +21,7 @@ from collector.store import (
     Entry,
     LanePhase,
     Layout,
+    StoreLost,
     StoreUnavailable,
 )
 from dandelion.cli.embedded_store import valkey_binary
@@ -140,6 +141,17 @@ async def test_an_old_server_is_refused(
     """Scripts of older servers were replicated word by word, not by effect."""
     monkeypatch.setattr(redis_contract, "VERSION_MIN", (99, 0))
     assert "the server must be version" in (await faults(redis_store.redis))[0]
+
+
+async def test_an_epoch_that_was_never_handed_out_is_a_loss(redis_store: RedisStore) -> None:
+    """A lane that went back in time meets the traces of an epoch it does not remember."""
+    await redis_store.open_lane(LAYOUT, LANE)
+    meta = b"{%s:0.0}:meta:1" % LANE.round_id.hex().encode()
+    await redis_store.redis.hset(meta, mapping={"who": b"x" * 16, "seq": 5, "n": 9})
+    with pytest.raises(StoreLost):
+        await redis_store.new_epoch(LANE, b"w" * 16)
+    await redis_store.redis.delete(meta)
+    assert await redis_store.new_epoch(LANE, b"w" * 16) is not None
 
 
 async def test_reports_cost_little_memory(any_server: StoreServer, store: RedisStore) -> None:

@@ -276,9 +276,28 @@ async def test_a_sealed_round_does_not_need_the_store(tmp_path: Path) -> None:
         await assert_published(it, round_id, range(6))
 
 
+class CountingStore(MemoryStore):
+    """Notes how often its files were rewritten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rewrites = 0
+        self.twice = asyncio.Event()
+
+    async def compact(self) -> None:
+        self.rewrites += 1
+        if self.rewrites == 2:
+            self.twice.set()
+        await super().compact()
+
+
 async def test_at_expires_the_store_forgets(tmp_path: Path) -> None:
-    """The release stays for ever; keys and sums are purged at `expires`."""
-    store = MemoryStore()
+    """The release stays for ever; keys and sums are purged at `expires`.
+
+    The store's files are rewritten after the seal, for the differences of overwritten sums are
+    batches of reports, and after the purge, for the keys.
+    """
+    store = CountingStore()
     async with rig(tmp_path, store) as it:
         round_id, d = await it.open()
         await it.send(d, range(4))
@@ -286,11 +305,13 @@ async def test_at_expires_the_store_forgets(tmp_path: Path) -> None:
         artefact = await assert_published(it, round_id, range(4))
         await asyncio.sleep(0.2)
         assert store._lanes
+        assert store.rewrites == 1
         it.clock.reach(d.expires)
         async with asyncio.timeout(10):
             while store._lanes:
                 await asyncio.sleep(0.1)
                 await it.get("/livez")
+            await store.twice.wait()
         assert await it.send(d, [0]) == [409]
         assert (await it.get(f"/v1/releases/{round_id}")) == (200, artefact)
         assert (await it.get(f"/v1/rounds/{round_id}"))[0] == 200
