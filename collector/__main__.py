@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from collector.app import run
-from collector.config import ConfigError, load_config
-from collector.identity import StateError, init_state
+from collector.config import load_config
+from dandelion.service.config import ConfigError
+from dandelion.service.identity import StateError, init_state
 
 
 def main() -> int:

@@ -10,11 +10,11 @@ from typing import Final
 
 import uvloop
 
-from collector import logs
 from collector.config import Config, load_config
-from collector.identity import StateError
 from collector.node import Node, running
 from collector.store import StoreUnavailable
+from dandelion.service.identity import StateError
+from dandelion.service.logs import to_stderr
 
 SNAPSHOT_S: Final = 2.0
 
@@ -36,7 +36,7 @@ def run(
         OSError: an address cannot be listened on.
     """
     config = load_config(config_path)
-    logs.to_stderr()
+    to_stderr()
     try:
         uvloop.run(_main(config, config_path, ingest_only or worker > 0, worker, port))
     except StoreUnavailable as error:

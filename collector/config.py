@@ -5,37 +5,23 @@ in the state directory.
 """
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from dandelion.params import COMMIT_REPORTS_MAX, HELPERS_MAX, HELPERS_MIN
+from dandelion.service.config import Hex32, Section, read, tokens_in
 
-_HEX32: Final = re.compile(r"[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.\-]+(:[0-9]{1,5})?")
 _DAY_S: Final = 86_400
 _REDIS_SCHEMES: Final = ("redis://", "rediss://", "unix://")
-
-
-class ConfigError(ValueError):
-    """The configuration file cannot be used; the text says why and repeats no secret."""
-
-
-def _hex32(text: str) -> str:
-    if not _HEX32.fullmatch(text):
-        raise ValueError("not 64 lower-case hexadecimal digits")
-    return text
 
 
 def _origin(text: str) -> str:
@@ -56,22 +42,14 @@ def _http_url(text: str) -> str:
     return text.rstrip("/")
 
 
-Hex32 = Annotated[str, AfterValidator(_hex32)]
-
-
-class _Section(BaseModel):
-    # A misspelt limit would be a missing limit.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Listen(_Section):
+class Listen(Section):
     """Where a listener binds. Port 0 takes a free one, which `ports.json` then names."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)]
 
 
-class HelperPeer(_Section):
+class HelperPeer(Section):
     """A helper: where it is, who it is, and how it knows this collector."""
 
     url: Annotated[str, AfterValidator(_http_url)]
@@ -93,16 +71,10 @@ class HelperPeer(_Section):
         """
         if self.token is not None:
             return self.token
-        try:
-            words = (self.token_file or Path()).read_text("ascii").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"token_file: {type(error).__name__}") from None
-        if not words:
-            raise ConfigError("token_file: no token in it")
-        return words[0]
+        return tokens_in(self.token_file or Path())[0]
 
 
-class Lifetimes(_Section):
+class Lifetimes(Section):
     """Times of a round that a request to open it leaves out, in seconds."""
 
     open_s: PositiveInt = 3_600
@@ -113,7 +85,7 @@ class Lifetimes(_Section):
     tick_s: PositiveFloat = 1.0
 
 
-class Limits(_Section):
+class Limits(Section):
     """What one process takes on. Times in seconds, sizes in bytes."""
 
     connections_max: PositiveInt = 10_000
@@ -134,7 +106,7 @@ class Limits(_Section):
     helper_retry_max_s: PositiveFloat = 30.0
 
 
-class PaceConfig(_Section):
+class PaceConfig(Section):
     """Pace steering: how often all clients together may come."""
 
     target_per_s: PositiveFloat = 2_000.0
@@ -143,7 +115,7 @@ class PaceConfig(_Section):
     retry_s: PositiveInt = 2
 
 
-class Config(_Section):
+class Config(Section):
     """Everything a collector is told. Paths are relative to the file they were read from."""
 
     state_dir: Path
@@ -177,19 +149,7 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: it cannot be read, is not TOML, or says something that cannot be.
     """
-    try:
-        config = Config.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except ValidationError as error:
-        # Where and why, never what: a value may be a token pasted into the wrong field.
-        faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        ]
-        raise ConfigError(f"{path}: {'; '.join(faults)}") from None
+    config = read(path, Config)
     base = path.parent
     helpers = tuple(
         helper.model_copy(update={"token_file": base / helper.token_file})

@@ -33,7 +33,6 @@ from collector.handlers import PUBLIC, Public, cross_origin, paced, public_route
 from collector.health import Health, Inspected
 from collector.helper_client import Helper, new_session
 from collector.http_guard import BACKLOG, Runner
-from collector.identity import StateError, read_seed
 from collector.ingest import Ingest
 from collector.metrics import Metrics, Snapshot
 from collector.pace import Pace
@@ -46,6 +45,7 @@ from collector.store import RoundStore, StoreUnavailable
 from dandelion.encoding import identity_of
 from dandelion.params import JSON_BYTES_MAX
 from dandelion.round import Phase
+from dandelion.service.identity import StateError, read_seed
 
 ANCHORS: Final = "anchors"
 PORTS: Final = "ports.json"

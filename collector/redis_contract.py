@@ -12,10 +12,10 @@ from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from collector.identity import StateError
 from collector.redis_store import answering
 from collector.store import BUCKET_REPORTS_MAX
 from dandelion.params import KEY_BYTES
+from dandelion.service.identity import StateError
 
 VERSION_MIN: Final = (7, 0)
 

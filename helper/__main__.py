@@ -4,9 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from dandelion.service.config import ConfigError
+from dandelion.service.identity import StateError, init_state
 from helper.app import run
-from helper.config import ConfigError, load_config
-from helper.identity import StateError, init_state
+from helper.config import load_config
 
 
 def main() -> int:

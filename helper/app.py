@@ -20,11 +20,12 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from dandelion.encoding import identity_of
+from dandelion.service.identity import StateError, read_seed
+from dandelion.service.logs import to_stderr
 from helper import logs
 from helper.answers import Answers
 from helper.config import Config, load_config
 from helper.handlers import ANSWERS, CLOCK, IDENTITY, SIGNER, STATE, routes
-from helper.identity import StateError, read_seed
 from helper.keeper import Keeper
 from helper.problems import Connection, authorised, problems
 from helper.roots import Roots
@@ -218,5 +219,5 @@ def run(config_path: Path) -> None:
         OSError: the address cannot be listened on.
     """
     config = load_config(config_path)
-    logs.to_stderr()
+    to_stderr()
     uvloop.run(_main(config))

@@ -8,49 +8,27 @@ Leaves out: the identity seed and the round roots, which live in the state direc
 """
 
 import hashlib
-import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
 from dandelion.params import ANSWER_DELAY_MS, COHORT_MAX_MAX, KEY_UNUSED_S, KEYS_UNUSED_MAX
 from dandelion.privacy.accounting import rho_units_for_epsilon
+from dandelion.service.config import Hex32, Section, read, tokens_in
 
-_HEX32: Final = re.compile(r"[0-9a-f]{64}")
 _DAY_S: Final = 86_400
 
 
-class ConfigError(ValueError):
-    """The configuration file cannot be used; the text says why and repeats no secret."""
-
-
-def _hex32(text: str) -> str:
-    if not _HEX32.fullmatch(text):
-        raise ValueError("not 64 lower-case hexadecimal digits")
-    return text
-
-
-Hex32 = Annotated[str, AfterValidator(_hex32)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
-class _Section(BaseModel):
-    # A misspelt floor would be a missing floor.
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Rho(_Section):
+class _Rho(Section):
     """An amount of rho: epsilon at a delta, or units of 2^-40 (section 16)."""
 
     epsilon: PositiveFloat | None = None
@@ -76,7 +54,7 @@ class RoundRho(_Rho):
     """The most rho one round may cost (`floor_noise`)."""
 
 
-class Floors(_Section):
+class Floors(Section):
     """What a descriptor must hold to be signed, whatever its scope."""
 
     cohort_min: Annotated[int, Field(ge=1, le=COHORT_MAX_MAX)] = 1_000
@@ -91,7 +69,7 @@ class Scope(_Rho):
     open_rounds_max: PositiveInt = 16
 
 
-class Config(_Section):
+class Config(Section):
     """Everything a helper is told. Paths are relative to the file they were read from."""
 
     listen: str
@@ -139,12 +117,7 @@ class Config(_Section):
         """
         hashes = [bytes.fromhex(text) for text in self.token_sha256]
         if self.token_file is not None:
-            try:
-                tokens = self.token_file.read_text("ascii").split()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"token_file: {type(error).__name__}") from None
-            if not tokens:
-                raise ConfigError("token_file: no token in it")
+            tokens = tokens_in(self.token_file)
             hashes += [hashlib.sha256(token.encode()).digest() for token in tokens]
         return tuple(hashes)
 
@@ -155,19 +128,7 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: it cannot be read, is not TOML, or says something that cannot be.
     """
-    try:
-        config = Config.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    except ValidationError as error:
-        # Where and why, never what: a value may be a token pasted into the wrong field.
-        faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'file'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        ]
-        raise ConfigError(f"{path}: {'; '.join(faults)}") from None
+    config = read(path, Config)
     base = path.parent
     absolute = {"state_dir": base / config.state_dir}
     if config.token_file is not None:

@@ -24,7 +24,7 @@ from typing import Final
 from dandelion.errors import RuleError
 from dandelion.params import SEED_BYTES
 from dandelion.schemes.oneshot import round_keys
-from helper.identity import sync_directory, write_private
+from dandelion.service.identity import sync_directory, write_private
 
 _UNUSED: Final = re.compile(r"([0-9a-f]{64})\.made\.([0-9]{1,16})")
 _MARKED: Final = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})\.([0-9]{1,16})\.([0-9a-f]{1,64})")

@@ -27,8 +27,8 @@ from typing import Final, ParamSpec, TypeVar
 from dandelion.descriptor import Descriptor
 from dandelion.errors import RuleError, WireError
 from dandelion.privacy import ledger
+from dandelion.service.identity import StateError
 from helper import logs
-from helper.identity import StateError
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -17,10 +17,10 @@ from types import MappingProxyType
 from aiohttp import web
 
 from dandelion.cli.embedded_store import KEEPING, EmbeddedStore
+from dandelion.service.identity import init_state
 from helper.app import Runner as HelperRunner
 from helper.app import make_app
 from helper.config import Config as HelperConfig
-from helper.identity import init_state
 
 
 class StoreServer(EmbeddedStore):

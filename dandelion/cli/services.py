@@ -3,7 +3,7 @@
 import os
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,20 +12,16 @@ import typer
 from client_py.config import ClientConfig, Policy
 from client_py.config import ConfigError as ClientConfigError
 from collector.app import run as run_collector
-from collector.config import ConfigError as CollectorConfigError
 from collector.config import load_config as load_collector
-from collector.identity import StateError as CollectorStateError
-from collector.identity import init_state as init_collector
 from collector.tokens import Scope, issue, revoke
 from dandelion.cli.asking import seconds
 from dandelion.cli.deployment import FOLDER
 from dandelion.cli.output import Fault, err, out, print_fields, print_json
 from dandelion.cli.stack import Settings, running
+from dandelion.service.config import ConfigError
+from dandelion.service.identity import StateError, init_state
 from helper.app import run as run_helper
-from helper.config import ConfigError as HelperConfigError
 from helper.config import load_config as load_helper
-from helper.identity import StateError as HelperStateError
-from helper.identity import init_state as init_helper
 
 keys = typer.Typer(no_args_is_help=True, help="Identities and tokens.")
 config = typer.Typer(no_args_is_help=True, help="Configuration files.")
@@ -33,10 +29,8 @@ config = typer.Typer(no_args_is_help=True, help="Configuration files.")
 _DEFAULT_PORT: Final = 8700
 _ERRORS: Final = (
     ClientConfigError,
-    CollectorConfigError,
-    HelperConfigError,
-    CollectorStateError,
-    HelperStateError,
+    ConfigError,
+    StateError,
     OSError,
 )
 ConfigFile = Annotated[Path, typer.Option(help="TOML file.", exists=True, dir_okay=False)]
@@ -115,18 +109,18 @@ def helper(config: ConfigFile) -> None:
 @keys.command("collector")
 def keys_collector(state_dir: Path, json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Print a collector's identity; make it if there is none yet."""
-    _identity(init_collector, state_dir, json=json)
+    _identity(state_dir, json=json)
 
 
 @keys.command("helper")
 def keys_helper(state_dir: Path, json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Print a helper's identity; make it if there is none yet."""
-    _identity(init_helper, state_dir, json=json)
+    _identity(state_dir, json=json)
 
 
-def _identity(init: Callable[[Path], bytes], state_dir: Path, *, json: bool) -> None:
+def _identity(state_dir: Path, *, json: bool) -> None:
     try:
-        identity = init(state_dir).hex()
+        identity = init_state(state_dir).hex()
     except _ERRORS as error:
         raise Fault(str(error)) from None
     if json:

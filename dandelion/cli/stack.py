@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Final
 
 from client_py.config import ClientConfig, PinnedConfig, Policy
-from collector.identity import init_state as init_collector
 from collector.tokens import Scope, issue
 from dandelion.cli.deployment import Deployment
 from dandelion.cli.embedded_store import EmbeddedStore
 from dandelion.cli.output import Fault
-from helper.identity import init_state as init_helper
+from dandelion.service.identity import init_state
 
 _HOST: Final = "127.0.0.1"
 _READY_TIMEOUT_S: Final = 20.0
@@ -106,7 +105,7 @@ class Stack:
         self._folder.mkdir(parents=True, exist_ok=True)
         # Addresses are chosen before anything starts, because parties are told of each other.
         public, admin, *helper_ports = _ports(s.ports)
-        collector = init_collector(self._folder / "collector")
+        collector = init_state(self._folder / "collector")
         redis_url = s.redis_url or self._start_store()
         helpers = [
             self._start_helper(number, port, collector)
@@ -168,7 +167,7 @@ class Stack:
 
     def _start_helper(self, number: int, port: int, collector: bytes) -> tuple[str, bytes, Path]:
         s, name = self._settings, f"helper-{number}"
-        identity = init_helper(self._folder / name)
+        identity = init_state(self._folder / name)
         token_file = self._secret(f"{name}.token")
         lines = [
             f"listen = {_toml(f'{_HOST}:{port}')}",

@@ -18,7 +18,6 @@ import numpy as np
 from collector import registry
 from collector.book import Round
 from collector.config import Config
-from collector.identity import init_state
 from collector.node import Node, running
 from collector.store import LanePhase, Layout, RoundStore
 from dandelion import kernel
@@ -26,6 +25,7 @@ from dandelion.descriptor import Descriptor
 from dandelion.params import MEDIA_REPORT
 from dandelion.round import Phase
 from dandelion.schemes import oneshot
+from dandelion.service.identity import init_state
 from tests.collector.builders import descriptor_for, envelope_for, plain_report, seed
 from tests.oracle_membership import Vector
 

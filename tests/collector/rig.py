@@ -12,13 +12,13 @@ from typing import Any
 import aiohttp
 
 from collector.config import Config
-from collector.identity import init_state
 from collector.node import Node, running
 from collector.store import RoundStore
 from collector.tokens import Scope, issue
 from dandelion.descriptor import Descriptor, Envelope
 from dandelion.params import MEDIA_REPORT
 from dandelion.schemes import oneshot
+from dandelion.service.identity import init_state
 from tests.collector.builders import seed
 from tests.collector.gate import Gate
 from tests.oracle_membership import one_hot

@@ -12,15 +12,17 @@ from types import SimpleNamespace
 import pytest
 
 from collector import logs
-from collector.config import Config, ConfigError, PaceConfig, load_config
+from collector.config import Config, PaceConfig, load_config
 from collector.health import REASONS, Health
-from collector.identity import StateError, init_state, read_seed
 from collector.metrics import METRICS, Metrics, render
 from collector.pace import Pace
 from collector.redis_contract import RedisInspection
 from collector.redis_store import RedisStore
 from collector.store import MemoryStore, StoreUnavailable
 from dandelion.encoding import identity_of
+from dandelion.service.config import ConfigError
+from dandelion.service.identity import StateError, init_state, read_seed
+from dandelion.service.logs import JsonFormatter
 from tests.collector.builders import plain_report, seed
 from tests.collector.door import door, raw
 
@@ -157,7 +159,7 @@ def log() -> Iterator[io.StringIO]:
     """Everything that is logged, as the process would write it."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.JsonFormatter())
+    handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)

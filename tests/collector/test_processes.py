@@ -17,13 +17,13 @@ import pytest
 
 from collector import registry
 from collector.database import FILE, Database
-from collector.identity import init_state
 from collector.redis_store import RedisStore, connect
 from collector.store import LanePhase
 from dandelion import kernel
 from dandelion.cli.embedded_store import valkey_binary
 from dandelion.params import MEDIA_REPORT
 from dandelion.schemes import oneshot
+from dandelion.service.identity import init_state
 from tests.collector.builders import descriptor_for, plain_report, seed
 from tests.collector.door import round_for
 from tests.oracle_membership import assert_exactly_once

@@ -28,10 +28,10 @@ from dandelion.encoding import identity_of, sign
 from dandelion.messages import Answer, Ask, Report
 from dandelion.params import MEDIA_ASK, MEDIA_ENVELOPE
 from dandelion.schemes import oneshot
+from dandelion.service.identity import init_state, write_private
 from helper.app import DATABASE, ROOTS, Runner, make_app
 from helper.config import Config
 from helper.handlers import ANSWERS
-from helper.identity import init_state, write_private
 
 T0 = 1_800_000_000
 TOKEN = "correct-horse-battery-staple"

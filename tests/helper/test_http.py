@@ -14,6 +14,7 @@ import pytest
 from dandelion.errors import TOKENS
 from dandelion.params import MEDIA_ASK, MEDIA_ENVELOPE
 from dandelion.schemes import oneshot
+from dandelion.service.logs import JsonFormatter
 from helper import app, handlers, logs
 from helper.app import close_idle
 from helper.handlers import ANSWERS, ASK_BYTES_MAX, ENVELOPE_BYTES_MAX
@@ -265,7 +266,7 @@ async def test_our_fault_says_nothing(
         "title": "Internal error",
         "status": 500,
     }
-    lines = [logs.JsonFormatter().format(record) for record in caplog.records]
+    lines = [JsonFormatter().format(record) for record in caplog.records]
     (line,) = [json.loads(line) for line in lines if '"internal"' in line]
     assert line["error"] == "LookupError"
     assert "test_http.py" in line["at"]
@@ -328,7 +329,7 @@ async def test_logs_hold_no_secret(bench: Bench, caplog: pytest.LogCaptureFixtur
         assert (await helper.sign(envelope_of(late)[:-1])).token == "truncated"
     secrets = [root, oneshot.round_keys(root)[0], *(helper.mask_key for helper in d.helpers)]
     secrets += [report.epk for report in reports] + [ask.sum, ask.set_digest, body[-64:]]
-    text = "\n".join(logs.JsonFormatter().format(record) for record in caplog.records)
+    text = "\n".join(JsonFormatter().format(record) for record in caplog.records)
     assert d.round_id.hex() in text
     for hidden in [TOKEN, "wrong-secret-marker", "127.0.0.1", *(s.hex() for s in secrets)]:
         assert hidden not in text
@@ -345,7 +346,7 @@ def test_log_lines_of_other_packages_lose_their_message() -> None:
         record = logging.LogRecord(
             "aiohttp.server", logging.ERROR, __file__, 1, "secret-%s", ("marker",), sys.exc_info()
         )
-    line = logs.JsonFormatter().format(record)
+    line = JsonFormatter().format(record)
     assert "marker" not in line
     assert (json.loads(line)["logger"], json.loads(line)["error"]) == (
         "aiohttp.server",

@@ -10,9 +10,10 @@ import pytest
 
 from dandelion.encoding import identity_of
 from dandelion.privacy.accounting import rho_units_for_epsilon
+from dandelion.service.config import ConfigError
+from dandelion.service.identity import StateError, init_state, read_seed
 from helper.__main__ import main
-from helper.config import ConfigError, load_config
-from helper.identity import StateError, init_state, read_seed
+from helper.config import load_config
 from helper.store import Store
 from tests.helper.builders import Bench, ask_of, closed, reports_of, secret
 

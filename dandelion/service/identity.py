@@ -1,6 +1,7 @@
-"""The helper's long-term identity: one seed in one file (docs/protocol.md section 2).
+"""A party's long-term identity: one seed in one file (docs/protocol.md section 2).
 
-Leaves out: what the identity signs (`signing`, `answers`).
+Also how a private file is written so that a crash leaves all of it or nothing. Leaves out: what the
+identity signs, which is each service's own matter.
 """
 
 import os
