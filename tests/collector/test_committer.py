@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,9 @@ from collector import redis_store as redis_store_module
 from collector.committer import BatchLimits, LaneCommitter, Outcome, _Item
 from collector.redis_store import RedisStore, connect
 from collector.store import (
+    Code,
     CommitResult,
+    Entry,
     Epoch,
     EpochMeta,
     Lane,
@@ -233,6 +235,33 @@ async def test_a_seal_in_the_middle_of_a_storm(store: RoundStore) -> None:
     assert set(outcomes) == {Outcome.ACCEPTED, Outcome.CLOSED}
     assert_exactly_once(sums, accepted)
     await rig.committer.drain(5)
+
+
+async def test_the_last_place_goes_to_a_report_that_another_process_refused() -> None:
+    """Two processes hold one report and one place is left: nobody is told "closed" who then is in.
+
+    Here two reports meet the last place. While the first one's commit is under way the other
+    process commits the second, and the first one finds the lane full.
+    """
+    layout = Layout(LAYOUT.round_id, 1, 1, capacity=1, secret=bytes(16))
+    meanwhile: list[Callable[[], Awaitable[Outcome]]] = []
+
+    class Racing(FaultyStore):
+        async def commit(
+            self, lane: Lane, epoch: Epoch, seq: int, entries: Sequence[Entry], total: bytes
+        ) -> CommitResult:
+            result = await super().commit(lane, epoch, seq, entries, total)
+            if result.code is Code.FULL and meanwhile:
+                assert await meanwhile.pop()() is Outcome.ACCEPTED
+            return result
+
+    store = Racing()
+    await store.open_lane(layout, layout.lanes[0])
+    one, two = (Rig(store, layout=layout, who=bytes([number]) * 16) for number in (1, 2))
+    meanwhile.append(partial(two.send, 2))
+    assert await one.send_all([1, 2]) == [Outcome.CLOSED, Outcome.DUPLICATE]
+    await one.committer.drain(5)
+    await two.committer.drain(5)
 
 
 async def test_a_full_lane_takes_what_fits(store: RoundStore) -> None:

@@ -1,5 +1,6 @@
 """The file that must not roll back: durable at once, and deleted rows do not linger."""
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ async def test_writes_are_synchronous_and_deletions_overwrite(database: Database
 
 
 async def test_a_writer_waits_for_another_instead_of_failing(database: Database) -> None:
-    """A command issues a token while the collector writes: both succeed, one after the other.
+    """Nobody writes between what a transaction reads and what it writes: it cannot be refused.
 
     The control: begun without the intention to write, the transaction has read an old state and is
     refused at its first write.
@@ -37,13 +38,21 @@ async def test_a_writer_waits_for_another_instead_of_failing(database: Database)
     path = Path(database.connection.execute("PRAGMA database_list").fetchone()[2])
     insert = "INSERT INTO queries VALUES (?, '{}', 0)"
     beside = connect(path)
+    beside.execute("PRAGMA busy_timeout = 0")
+
+    def read_and_write(connection: sqlite3.Connection) -> None:
+        connection.execute("SELECT * FROM queries").fetchall()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            beside.execute(insert, ("a",))
+        connection.execute(insert, ("b",))
+
+    await database.run(read_and_write)
     with transaction(beside):
         beside.execute(insert, ("a",))
-    await database.run(lambda connection: connection.execute(insert, ("b",)))
     beside.execute("BEGIN")
     beside.execute("SELECT * FROM queries").fetchall()
     await database.run(lambda connection: connection.execute(insert, ("c",)))
-    with pytest.raises(Exception, match="locked"):
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
         beside.execute(insert, ("d",))
     beside.execute("ROLLBACK")
     beside.close()

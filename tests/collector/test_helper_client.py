@@ -118,6 +118,9 @@ async def test_a_request_carries_the_token_and_nothing_of_others(
         refusal("https://example.org/", 400),
         refusal(7, 400),
         lambda: web.Response(body=b"{", status=400, content_type=MEDIA_PROBLEM),
+        # The library reads the number of a continued parameter as an integer, however long.
+        reply(b"{}", 201, **{"Content-Type": f"text/plain; a*{'9' * 5_000}=b"}),
+        reply(b"{}", 400, **{"Content-Type": f"text/plain; a*{'9' * 5_000}=b"}),
     ],
 )
 async def test_answers_that_are_no_key(
@@ -166,7 +169,9 @@ async def test_a_helper_that_is_not_there(session: aiohttp.ClientSession) -> Non
 async def test_polling_an_answer(stage: Stage, session: aiohttp.ClientSession) -> None:
     """202 says when to come again, whatever nonsense it says; 200 must be an answer."""
     helper = stage.helper(session)
-    for text, seconds in [("3", 3.0), ("-1", 1.0), ("soon", 1.0), ("99999999", 30.0)]:
+    waits = [("3", 3.0), ("0", 0.0), ("99999999", 30.0)]
+    waits += [(text, 1.0) for text in ("-1", "soon", "", "1.5", "9" * 10, "9" * 5_000, "\u0664")]
+    for text, seconds in waits:
         stage.says(reply(b"", 202, **{"Retry-After": text}))
         assert await helper.answer(CTX, 0, 100) == seconds
         assert await helper.ask(CTX, 0, b"ask") == seconds

@@ -131,6 +131,7 @@ async def test_a_committed_report_is_known_after_the_store_was_emptied(tmp_path:
         await it.until(round_id, "sealed")
         store._lanes.clear()
         assert (await it.post(round_id, report))[0] == 200
+        assert await it.send(d, range(6)) == [200] * 4 + [409] * 2
 
 
 async def test_a_report_under_way_elsewhere_is_not_refused_for_good(tmp_path: Path) -> None:
