@@ -21,9 +21,11 @@ class Down(MemoryStore):
     """A store that does not answer what the driver asks while it is `down`."""
 
     down = False
+    refused = 0
 
     def _answering(self) -> None:
         if self.down:
+            self.refused += 1
             raise StoreUnavailable("down")
 
     async def open_lane(self, layout: Layout, lane: Lane) -> None:
@@ -166,6 +168,7 @@ async def test_a_round_closed_while_the_store_is_away(tmp_path: Path) -> None:
             round_id, d = await it.open()
             await it.send(d, range(3))
             store.down = True
+            await until(lambda: store.refused > 0)
             status, shown = await it.admin("POST", f"rounds/{round_id}/close")
             assert (status, shown["phase"]) == (200, "closing")
         store.down = False

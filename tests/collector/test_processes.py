@@ -30,7 +30,7 @@ from tests.oracle_membership import assert_exactly_once
 from tests.services import StoreServer
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 30
+START_S = 60
 
 
 class Site:
@@ -97,14 +97,16 @@ class Process:
         """Starts it and waits until it is ready."""
         ports = self.site.state / "ports.json"
         ports.unlink(missing_ok=True)
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "collector", "--config", str(self.site.file)),
-            cwd=ROOT,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        log = self.site.folder / "collector.log"
+        with log.open("ab") as stream:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "collector", "--config", str(self.site.file)),
+                cwd=ROOT,
+                stderr=stream,
+            )
         deadline = time.monotonic() + START_S
         async with aiohttp.ClientSession() as session:
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and self.process.returncode is None:
                 await asyncio.sleep(0.05)
                 if ports.exists():
                     self.ports = json.loads(ports.read_text())
@@ -113,7 +115,7 @@ class Process:
                         async with session.get(f"{self.url}/readyz") as response:
                             if response.status == 200:
                                 return
-        raise RuntimeError("the collector does not get ready")
+        raise RuntimeError(f"the collector does not get ready: {log.read_text()[-2_000:]}")
 
     @property
     def pid(self) -> int:
