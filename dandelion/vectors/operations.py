@@ -14,6 +14,7 @@ from dandelion.descriptor import Descriptor, Envelope
 from dandelion.encoding import Json, canonical_json, parse_canonical_json, verify
 from dandelion.errors import DandelionError, RuleError, WireError
 from dandelion.messages import Answer, Ask, Report
+from dandelion.params import INTEGER_END
 from dandelion.privacy import accounting
 from dandelion.queries.plan import Plan
 from dandelion.schemes import oneshot
@@ -23,6 +24,11 @@ VALID: Final = "valid"
 
 Input = Mapping[str, Any]
 Output = dict[str, Json]
+
+
+def _integer(value: int) -> int | str:
+    """A JSON number below 2^53; from there on a decimal string, which every reader keeps exact."""
+    return value if value < INTEGER_END else str(value)
 
 
 def _prg(given: Input) -> Output:
@@ -53,7 +59,7 @@ def _descriptor(given: Input) -> Output:
         "ctx": d.ctx.hex(),
         "round": d.round_id.hex(),
         "report_bytes": d.report_bytes,
-        "rho_units": d.rho_units,
+        "rho_units": _integer(d.rho_units),
     }
 
 
@@ -124,7 +130,7 @@ def _release(given: Input) -> Output:
 def _accounting(given: Input) -> Output:
     units = accounting.rho_units(given["l2sq"], given["noise_var"])
     epsilon = accounting.epsilon(units, float(given["delta"]))
-    return {"rho_units": units, "epsilon": f"{epsilon:.6f}"}
+    return {"rho_units": _integer(units), "epsilon": f"{epsilon:.6f}"}
 
 
 def _plan(given: Input) -> Output:
