@@ -8,10 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from dandelion.encoding import verify
+from dandelion.encoding import Json, verify
 from dandelion.errors import DandelionError, WireError
 from dandelion.messages import Release
 from dandelion.privacy import accounting
+from dandelion.queries.parser import decimal
 from dandelion.schemes import oneshot
 
 # Stated and computed epsilon are compared as decimal texts of a few digits would be.
@@ -75,13 +76,20 @@ def _promise(release: Release) -> tuple[float, float]:
     """The stated (epsilon, delta), checked against the bounds and the noise (section 16)."""
     plan = release.descriptor.plan_object()
     try:
-        stated, delta = float(str(plan["epsilon"])), float(str(plan["delta"]))
+        stated, delta = (_decimal(plan[name]) for name in ("epsilon", "delta"))
         real = accounting.epsilon(release.descriptor.rho_units, delta)
     except (KeyError, ValueError):
         raise WireError("bad_release", "the plan states no epsilon and delta") from None
     if not real <= stated + _EPSILON_SLACK:
         raise WireError("bad_release", "the noise does not give the stated epsilon")
     return stated, delta
+
+
+def _decimal(value: Json) -> float:
+    number = decimal(value) if isinstance(value, str) else None
+    if number is None:
+        raise ValueError("not a decimal number")
+    return float(number)
 
 
 class _naming:

@@ -8,8 +8,9 @@ from pathlib import Path
 from dandelion.vectors.inputs import INPUTS
 from dandelion.vectors.message_inputs import MESSAGE_INPUTS
 from dandelion.vectors.operations import run
+from dandelion.vectors.plan_inputs import PLAN_INPUTS
 
-ALL_INPUTS = {**INPUTS, **MESSAGE_INPUTS}
+ALL_INPUTS = {**INPUTS, **MESSAGE_INPUTS, **PLAN_INPUTS}
 
 
 def render(operation: str) -> str:

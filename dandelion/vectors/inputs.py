@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from dandelion.descriptor import Descriptor, HelperEntry
-from dandelion.encoding import identity_of, parse_canonical_json, sign, u32
+from dandelion.encoding import identity_of, sign, u32
 from dandelion.schemes import oneshot
 
 Named = Iterator[tuple[str, dict[str, Any]]]
@@ -78,6 +78,11 @@ def known_answer_descriptor() -> Descriptor:
     )
 
 
+def _tight(base: Descriptor) -> Descriptor:
+    """cohort_max * linf + 12 * ceil(sqrt(2 * 26)) + 1 is exactly 2^31."""
+    return replace(base, cohort_max=32_063, linf=66_977, l2sq=66_977**2)
+
+
 def descriptors() -> dict[str, Descriptor]:
     """Valid descriptors, one for each choice there is."""
     base = known_answer_descriptor()
@@ -92,7 +97,11 @@ def descriptors() -> dict[str, Descriptor]:
         "three helpers": replace(base, helpers=_entries(3)),
         "an issuer": replace(base, issuer=seed("issuer")),
         "the longest scope": replace(base, scope="s" * 64),
-        "the largest sum that fits": replace(base, cohort_max=3_000_000, linf=715, l2sq=715**2),
+        "a large sum": replace(base, cohort_max=3_000_000, linf=715, l2sq=715**2),
+        "the largest sum that fits": _tight(base),
+        "closes at expires, one cohort size": replace(
+            base, expires=base.closes, cohort_min=1000, shard_bits=8
+        ),
     }
 
 
@@ -161,6 +170,19 @@ def _bad_descriptors() -> Iterator[tuple[str, bytes]]:
         if name == "sums that overflow":
             changed = patched(patched(changed, "linf", 1000), "l2sq", 10**6)
         yield name, changed
+    tight = _tight(known_answer_descriptor()).encode()
+    yield "one standard deviation too many", patched(tight, "noise_var", 33)
+    for field in ("closes", "expires", "linf", "l2sq", "noise_var"):
+        yield f"{field} 2^53", patched(data, field, 2**53)
+    yield "scheme 0", patched(data, "scheme", 0)
+    yield "scheme 3", patched(data, "scheme", 3)
+    yield "suite 0", patched(data, "suite", 0)
+    yield "width 48", patched(data, "width", 48)
+    yield "opens at closes", patched(data, "opens", 1_800_003_600)
+    yield "l2sq 0", patched(data, "l2sq", 0)
+    yield "two faults, scheme and suite", patched(patched(data, "scheme", 2), "suite", 3)
+    yield "two faults, width and noise", patched(patched(data, "noise_var", 0), "width", 8)
+    yield "two faults, slots and a trailing byte", patched(data, "slots", 0) + b"\x00"
     yield "another magic", flip(data, 9)
     yield "an upper-case scope", swap(data, _AT["scope"] + 1, b"KAT")
     yield "a short issuer", data[: _COLLECTOR_AT - 1] + b"\x01x" + data[_COLLECTOR_AT:]
@@ -213,6 +235,28 @@ def _keys() -> Named:
         yield f"not canonical, u = {value}", {"key": value.to_bytes(32, "little").hex()}
 
 
+_MIXED: Final = "f27cb81402e6860c926ff81f393d14340e41a70bc0b0195cf64a90b348cb2fc4"
+_OF_SMALL_KEYS: Final = (
+    "b862409fb5c4c4123df2abf7462b88f041ad36dd6864ce872fd5472be363c5b1" + "07" + 31 * "00"
+)
+_WEAK: Final = (
+    ("satisfied, the identity as key", "01" + 31 * "00", _OF_SMALL_KEYS),
+    ("satisfied, the identity as key, not canonical", "ee" + 30 * "ff" + "7f", _OF_SMALL_KEYS),
+    ("satisfied, the identity as key, sign set", "01" + 30 * "00" + "80", _OF_SMALL_KEYS),
+    (
+        "satisfied, the identity as R",
+        _MIXED,
+        "01" + 31 * "00" + "2cfe80e5daa6707f7080d609a6123f7deab5c0eda68a83dc763b046997606e02",
+    ),
+    (
+        "satisfied with the cofactor, R with a part of order 8",
+        _MIXED,
+        "fb15ddd1cd7684fa60e25fe9df39afdc2b12d6908402179723b4d66311f8694a"
+        "15bebba1b5b76c86a2847ed220183b746fb34f01b593529e7b79faa67ae80f07",
+    ),
+)
+
+
 def _signatures() -> Named:
     body = b"body"
     good = sign(COLLECTOR, "ask", body)
@@ -243,6 +287,10 @@ def _signatures() -> Named:
             ),
         ),
         "63 bytes": (identity, "ask", body, good[:63]),
+    } | {
+        # Each of these satisfies the equation; only the rule about its points refuses it.
+        name: (bytes.fromhex(key), "ask", body, bytes.fromhex(signature))
+        for name, key, signature in _WEAK
     }
     for name, (key, label, text, signature) in cases.items():
         yield (
@@ -319,71 +367,6 @@ def _accounting() -> Named:
             )
 
 
-def _plan() -> Named:
-    base: dict[str, Any] = parse_canonical_json(PLAN)
-    count = {"op": "count", "scale": 3}
-    outputs = base["outputs"]
-    grouped = base | {"group": {"column": "country", "values": ["DE", "FR"]}}
-    histogram = base | {
-        "measures": [
-            {"bins": 3, "column": "load", "hi": 9, "lo": 0, "op": "histogram", "scale": 1}
-        ],
-        "outputs": [{"measure": 0, "name": "HISTOGRAM", "op": "histogram"}],
-    }
-    slow = base | {"where": [{"column": "load", "test": "ge", "value": 2}]}
-    row: dict[str, Any] = {"country": "DE", "load": 4}
-    valid: dict[str, tuple[dict[str, Any], list[dict[str, Any]], list[int]]] = {
-        "one row": (base, [row], [0]),
-        "no rows": (base, [], []),
-        "clamped above": (base, [row | {"load": 1000}], [0]),
-        "clamped below": (base, [row | {"load": -1000}], [0]),
-        "rounded down": (base, [row | {"load": -0.5}], [0]),
-        "null": (base, [row | {"load": None}], [0]),
-        "text where a number belongs": (base, [row | {"load": "4"}], [0]),
-        "two rows, one counts": (base, [row, row | {"load": 0}], [1]),
-        "two rows, both count": (base | {"rows_max": 2}, [row, row | {"load": 0}], [0, 1]),
-        "a group": (grouped, [row | {"country": "FR"}], [0]),
-        "a group value that has no slot": (grouped, [row | {"country": "XX"}], [0]),
-        "a histogram": (histogram, [row], [0]),
-        "the last bin holds the upper bound": (histogram, [row | {"load": 9}], [0]),
-        "a condition that holds": (slow, [row], [0]),
-        "a condition that does not": (slow, [row | {"load": 1}], [0]),
-        "a condition on text": (
-            base | {"where": [{"column": "country", "test": "ne", "value": "FR"}]},
-            [row],
-            [0],
-        ),
-    }
-    for name, (plan, rows, chosen) in valid.items():
-        yield name, {"plan": plan, "rows": rows, "chosen": chosen}
-    invalid: dict[str, dict[str, Any]] = {
-        "an unknown field": base | {"code": "alert()"},
-        "no measures": base | {"measures": []},
-        "an unknown measure": base | {"measures": [{"op": "median", "scale": 1}]},
-        "scale 0": base | {"measures": [{"op": "count", "scale": 0}], "outputs": outputs},
-        "rows_max 0": base | {"rows_max": 0},
-        "bins that do not divide": histogram
-        | {"measures": [histogram["measures"][0] | {"bins": 2}]},
-        "an output of no measure": base | {"outputs": [outputs[0] | {"measure": 9}]},
-        "an output that is another measure's": base | {"outputs": [outputs[0] | {"measure": 1}]},
-        "a group value twice": base | {"group": {"column": "country", "values": ["DE", "DE"]}},
-        "an unknown test": base | {"where": [{"column": "load", "test": "like", "value": 2}]},
-        "text compared by size": base
-        | {"where": [{"column": "country", "test": "lt", "value": "FR"}]},
-        "another kind": base | {"kind": "training"},
-        "too many rows for so many measures": base
-        | {"rows_max": 65_535, "measures": [*base["measures"], *[count] * 3]},
-        "seventeen conditions": base
-        | {"where": [{"column": "load", "test": "ge", "value": n} for n in range(17)]},
-        "a delta that rounds to 1": base | {"delta": "0." + 40 * "9"},
-        "an epsilon of 0": base | {"epsilon": "0.0"},
-        "an epsilon that is no number": base | {"epsilon": "lots"},
-        "a column that is not a name": base | {"measures": [count | {"column": 1}]},
-    }
-    for name, plan in invalid.items():
-        yield name, {"plan": plan, "rows": [row], "chosen": [0]}
-
-
 INPUTS: Final[Mapping[str, Callable[[], Named]]] = {
     "prg": _prg,
     "keys": _keys,
@@ -392,5 +375,4 @@ INPUTS: Final[Mapping[str, Callable[[], Named]]] = {
     "descriptor": _descriptor,
     "noise": _noise,
     "accounting": _accounting,
-    "plan": _plan,
 }

@@ -1,6 +1,6 @@
 """Inputs of the vectors about messages: envelope, mask, report, ask, answer, release."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -37,6 +37,7 @@ def _envelope() -> Named:
         "two helpers": data,
         "three helpers": three,
         "a flipped bit in the collector's signature": flip(data, 4 + 248),
+        "a flipped bit in the first helper's signature": flip(data, 4 + 248 + 64 + 5),
         "a flipped bit in the last signature": flip(data, len(data) - 40),
         "signatures out of order": data[: -2 * 64] + data[-64:] + data[-128:-64],
         "one signature missing": data[:-64],
@@ -211,6 +212,29 @@ def release_of(descriptor: Descriptor, clients: range, *, signer: bytes = COLLEC
     return Release.create(descriptor, envelope.signatures, (shard,), signer)
 
 
+def _resigned(release: Release) -> Iterator[tuple[str, bytes]]:
+    """Releases that the collector changed and signed again: only the helpers' statements tell."""
+    (shard,) = release.shards
+    first, second = shard.answers
+    changed = {
+        "Y": replace(shard, y=flip(shard.y, 0)),
+        "the set": replace(shard, set_digest=flip(shard.set_digest, 0)),
+        "n": replace(shard, n=shard.n + 1),
+        "R of helper 1": replace(shard, answers=((flip(first[0], 0), first[1]), second)),
+        "the answer of helper 1": replace(shard, answers=((first[0], flip(first[1], 0)), second)),
+        "the answer of helper 2": replace(shard, answers=(first, (second[0], flip(second[1], 0)))),
+        "the order of answers": replace(shard, answers=(second, first)),
+    }
+    for what, other in changed.items():
+        made = Release.create(release.descriptor, release.signatures, (other,), COLLECTOR)
+        yield f"{what} changed, signed again", made.encode()
+    for index, who in enumerate(("the collector", "helper 1", "helper 2")):
+        signatures = list(release.signatures)
+        signatures[index] = flip(signatures[index], 0)
+        made = Release.create(release.descriptor, tuple(signatures), release.shards, COLLECTOR)
+        yield f"the descriptor signature of {who} changed, signed again", made.encode()
+
+
 def _release() -> Named:
     # A plan that states its promise, and bounds and noise that keep it.
     descriptor = replace(known_answer_descriptor(), plan=PLAN, linf=10, l2sq=150, noise_var=500)
@@ -237,9 +261,19 @@ def _release() -> Named:
         "signed by another collector": release_of(
             descriptor, range(1, 6), signer=seed("other")
         ).encode(),
+        "more reports than cohort_max": release_of(
+            replace(descriptor, cohort_max=4), range(1, 6)
+        ).encode(),
+        "AES-256-CTR": release_of(replace(descriptor, suite=2), range(1, 6)).encode(),
+        "width 16": release_of(replace(descriptor, width=16, cohort_max=300), range(1, 6)).encode(),
+        "width 64": release_of(replace(descriptor, width=64), range(1, 6)).encode(),
+        "three helpers": release_of(
+            replace(descriptors()["three helpers"], plan=PLAN, linf=10, l2sq=150, noise_var=500),
+            range(1, 6),
+        ).encode(),
         "one byte short": data[:-1],
         "a trailing byte": data + b"\x00",
-    }
+    } | dict(_resigned(release_of(descriptor, range(1, 6))))
     for name, release in cases.items():
         yield name, {"release": release.hex()}
 
