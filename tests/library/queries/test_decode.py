@@ -25,7 +25,7 @@ CLIENTS: Sequence[Sequence[Row]] = [
     [{"origin": "JFK", "month": 1, "dep_delay": None}],
     [{"origin": "JFK", "month": 1, "dep_delay": 1_000}],
     [{"origin": "JFK", "month": 2, "dep_delay": 5}],
-    [{"origin": "XXX", "month": 1, "dep_delay": 5}],
+    [{"origin": "ZZZ", "month": 1, "dep_delay": 5}],
 ]
 
 
