@@ -1,5 +1,6 @@
 """Stores that every test of the collector may ask for."""
 
+import random
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from collector.redis_store import RedisStore, connect
 from collector.store import MemoryStore, RoundStore
 from dandelion.cli.embedded_store import valkey_binary
 from tests.services import StoreServer, redis_binary
+from tests.sim.store import SimServer
 
 
 @pytest.fixture(scope="session")
@@ -28,11 +30,14 @@ def debian_redis() -> Iterator[StoreServer]:
     server.discard()
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
+@pytest.fixture(params=["memory", "simulated", "valkey", "redis"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[RoundStore]:
     """Each kind of store in turn, empty."""
     if request.param == "memory":
         yield MemoryStore()
+        return
+    if request.param == "simulated":
+        yield SimServer("always", random.Random(0)).client()
         return
     name = {"valkey": "valkey", "redis": "debian_redis"}[request.param]
     server: StoreServer = request.getfixturevalue(name)
