@@ -18,7 +18,6 @@ from collector.config import Config
 from collector.database import Database
 from collector.handlers import ROUND_ID
 from collector.health import Health
-from collector.http_guard import body_length, expect_nothing_yet, read_body
 from collector.problems import Handler
 from collector.questions import (
     QueryRequest,
@@ -32,6 +31,7 @@ from collector.rounds import Driver
 from collector.tokens import Scope
 from dandelion.errors import RuleError, WireError
 from dandelion.params import JSON_BYTES_MAX, MEDIA_RELEASE
+from dandelion.service.http_guard import body_length, expect_nothing_yet, read_body
 
 
 @dataclass

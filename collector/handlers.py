@@ -16,7 +16,6 @@ from collector.committer import Outcome
 from collector.config import Config
 from collector.database import Database
 from collector.health import Health
-from collector.http_guard import body_length, expect_nothing_yet, read_body
 from collector.ingest import Ingest
 from collector.metrics import Metrics
 from collector.openapi import document
@@ -31,6 +30,7 @@ from dandelion.params import (
     MEDIA_REPORT_SAFELISTED,
     WINDOW_HEADER,
 )
+from dandelion.service.http_guard import body_length, expect_nothing_yet, read_body
 
 ROUND_ID: Final = re.compile(r"[0-9a-f]{32}")
 # How old a list may be that is read from the database for everybody, in seconds.

@@ -32,11 +32,10 @@ from collector.database import FILE, Database
 from collector.handlers import PUBLIC, Public, cross_origin, paced, public_routes
 from collector.health import Health, Inspected
 from collector.helper_client import Helper, new_session
-from collector.http_guard import BACKLOG, Runner
 from collector.ingest import Ingest
 from collector.metrics import Metrics, Snapshot
 from collector.pace import Pace
-from collector.problems import RETRY_S, problems, say_little
+from collector.problems import RETRY_S, fault, problems
 from collector.processes import Supervisor
 from collector.redis_contract import RedisInspection
 from collector.redis_store import RedisStore, connect
@@ -45,7 +44,9 @@ from collector.store import RoundStore, StoreUnavailable
 from dandelion.encoding import identity_of
 from dandelion.params import JSON_BYTES_MAX
 from dandelion.round import Phase
+from dandelion.service.http_guard import BACKLOG, Runner
 from dandelion.service.identity import StateError, read_seed
+from dandelion.service.problems import say_little
 
 ANCHORS: Final = "anchors"
 PORTS: Final = "ports.json"
@@ -160,7 +161,7 @@ async def _ingest_part(
         middlewares=[cross_origin(config.allowed_origins), paced, problems],
         client_max_size=JSON_BYTES_MAX,
     )
-    runner = Runner(app, limits)
+    runner = Runner(app, limits, fault)
     node = Node(
         config=config,
         store=store,
@@ -241,10 +242,10 @@ async def _first_part(
     app.on_response_prepare.append(say_little)
     listener = _listen(config.admin, None, shared=False)
     stack.callback(listener.close)
-    runner = Runner(app, config.limits)
+    runner = Runner(app, config.limits, fault)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listener).start()
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
     node.admin_port = listener.getsockname()[1]
     ports = {"public": node.public_port, "admin": node.admin_port, "pid": os.getpid()}
     _write(config.state_dir / PORTS, json.dumps(ports))

@@ -17,17 +17,19 @@ from typing import Final
 
 import uvloop
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from dandelion.encoding import identity_of
+from dandelion.service import http_guard
+from dandelion.service.http_guard import BACKLOG
 from dandelion.service.identity import StateError, read_seed
 from dandelion.service.logs import to_stderr
+from dandelion.service.problems import say_little
 from helper import logs
 from helper.answers import Answers
 from helper.config import Config, load_config
-from helper.handlers import ANSWERS, CLOCK, IDENTITY, SIGNER, STATE, routes
+from helper.handlers import ANSWERS, CLOCK, IDENTITY, LIMITS, SIGNER, STATE, HttpLimits, routes
 from helper.keeper import Keeper
-from helper.problems import Connection, authorised, problems
+from helper.problems import authorised, fault, problems
 from helper.roots import Roots
 from helper.signing import Signer
 from helper.store import StateThread, Store
@@ -35,10 +37,6 @@ from helper.store import StateThread, Store
 DATABASE: Final = "helper.sqlite3"
 ROOTS: Final = "roots"
 _LOCK: Final = "lock"
-_KEEPALIVE_S: Final = 15.0
-_IDLE_S: Final = 20.0
-_LINGER_S: Final = 2.0
-_BACKLOG: Final = 1_024
 
 Clock = Callable[[], float]
 
@@ -58,7 +56,9 @@ def make_app(
     """
     app = web.Application(middlewares=[problems, authorised(config.token_hashes())])
     app.add_routes(routes)
+    app.on_response_prepare.append(say_little)
     app[CLOCK] = clock
+    app[LIMITS] = HttpLimits(config.connections_max)
 
     async def state(app: web.Application) -> AsyncIterator[None]:
         seed = read_seed(config.state_dir)
@@ -129,45 +129,11 @@ def _lock(state_dir: Path) -> int:
     return descriptor
 
 
-class _Server(web.Server):
-    def __call__(self) -> Connection:
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-
-class Runner(web.AppRunner):
-    """aiohttp's runner with this service's connections and their limits."""
+class Runner(http_guard.Runner):
+    """The guarded runner with this service's limits and log."""
 
     def __init__(self, app: web.Application) -> None:
-        super().__init__(
-            app,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=_KEEPALIVE_S,
-            lingering_time=_LINGER_S,
-            shutdown_timeout=2.0,
-        )
-
-    async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        # aiohttp has no argument for the class of a connection.
-        server.__class__ = _Server
-        return server
-
-
-async def close_idle(server: web.Server, idle_s: float = _IDLE_S) -> None:
-    """Cuts connections on which no request has run for `idle_s`: slow headers hold no socket.
-
-    Bodies have their own time limit (`handlers`).
-    """
-    since: dict[RequestHandler, float] = {}
-    while True:
-        await asyncio.sleep(idle_s / 4)
-        now = time.monotonic()
-        idle = [c for c in server.connections if c._current_request is None]
-        since = {connection: since.get(connection, now) for connection in idle}
-        for connection, start in since.items():
-            if now - start >= idle_s and connection.transport is not None:
-                connection.transport.abort()
+        super().__init__(app, app[LIMITS], fault)
 
 
 async def serve(config: Config, stop: asyncio.Event) -> None:
@@ -180,24 +146,19 @@ async def serve(config: Config, stop: asyncio.Event) -> None:
     app = make_app(config)
     runner = Runner(app)
     await runner.setup()
-    watcher = None
     try:
         address = config.address
         site: web.BaseSite
         if isinstance(address, Path):
-            site = web.UnixSite(runner, str(address), backlog=_BACKLOG)
+            site = web.UnixSite(runner, str(address), backlog=BACKLOG)
         else:
-            site = web.TCPSite(runner, *address, backlog=_BACKLOG)
+            site = web.TCPSite(runner, *address, backlog=BACKLOG)
         await site.start()
-        if runner.server is not None:
-            watcher = asyncio.create_task(close_idle(runner.server))
         logs.event("listening", address=str(runner.addresses[0]))
         await stop.wait()
         logs.event("stopping")
         await app[ANSWERS].drain(config.drain_s)
     finally:
-        if watcher is not None:
-            watcher.cancel()
         await runner.cleanup()
     logs.event("stopped")
 

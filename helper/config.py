@@ -84,6 +84,7 @@ class Config(Section):
     key_unused_s: PositiveInt = KEY_UNUSED_S
     keys_unused_max: PositiveInt = KEYS_UNUSED_MAX
     asks_at_once_max: PositiveInt = 4
+    connections_max: PositiveInt = 1_000
     answers_kept_s: PositiveInt = 7 * _DAY_S
     sweep_s: PositiveFloat = 5.0
     drain_s: PositiveFloat = 20.0

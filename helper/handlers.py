@@ -1,13 +1,13 @@
 """The helper's HTTP interface: decode, act, encode (docs/protocol.md section 11)."""
 
-import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from dandelion.descriptor import decode_partial_envelope
-from dandelion.errors import RuleError, WireError
+from dandelion.errors import WireError
 from dandelion.params import (
     COHORT_MAX_MAX,
     DESCRIPTOR_BYTES_MAX,
@@ -18,41 +18,57 @@ from dandelion.params import (
     MEDIA_ENVELOPE,
     SIGNATURE_BYTES,
 )
+from dandelion.service.http_guard import body_length, expect_nothing_yet, read_body
 from helper.answers import Answers
 from helper.signing import Signer
 from helper.store import StateThread
 from helper.workers import in_thread
 
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What one connection and all of them may cost (`dandelion.service.http_guard`)."""
+
+    connections_max: int
+    header_s: float = 5.0
+    # The largest ask has 128 MiB.
+    body_s: float = 10.0
+    body_bytes_per_s: int = 2**20
+    request_s: float = 300.0
+    keepalive_s: float = 15.0
+    linger_s: float = 2.0
+
+
 ANSWERS: Final = web.AppKey("answers", Answers)
 CLOCK: Final[web.AppKey[Callable[[], float]]] = web.AppKey("clock")
 IDENTITY: Final = web.AppKey("identity", bytes)
+LIMITS: Final = web.AppKey("limits", HttpLimits)
 SIGNER: Final = web.AppKey("signer", Signer)
 STATE: Final = web.AppKey("state", StateThread)
 
 ENVELOPE_BYTES_MAX: Final = 4 + DESCRIPTOR_BYTES_MAX + SIGNATURE_BYTES
 ASK_HEAD_BYTES: Final = 1 + HASH_BYTES + 2 + 4 + HASH_BYTES + SIGNATURE_BYTES
 ASK_BYTES_MAX: Final = ASK_HEAD_BYTES + KEY_BYTES * COHORT_MAX_MAX
-# A body may take this long, and a second more for each so many bytes of it.
-BODY_TIMEOUT_S: Final = 10.0
-BODY_BYTES_PER_S: Final = 2**20
 
 routes: Final = web.RouteTableDef()
+# `100 Continue` is for who has the token and declares a length that is welcome.
+_PATIENT: Final = {"expect_handler": expect_nothing_yet}
 _SHARD: Final = r"/v1/rounds/{ctx:[0-9a-f]{64}}/shards/{shard:0|[1-9][0-9]{0,4}}"
 
 
-@routes.get("/livez")
+@routes.get("/livez", **_PATIENT)
 async def livez(_request: web.Request) -> web.Response:
     """The loop runs."""
     return web.Response()
 
 
-@routes.get("/v1/identity")
+@routes.get("/v1/identity", **_PATIENT)
 async def identity(request: web.Request) -> web.Response:
     """This helper's Ed25519 identity."""
     return web.json_response({"identity": request.app[IDENTITY].hex()})
 
 
-@routes.post("/v1/keys")
+@routes.post("/v1/keys", **_PATIENT)
 async def make_key(request: web.Request) -> web.Response:
     """A new round root; its mask key is the answer (section 11.1)."""
     if request.body_exists and request.content_length != 0:
@@ -62,7 +78,7 @@ async def make_key(request: web.Request) -> web.Response:
     return web.json_response({"mask_key": mask_key.hex()}, status=201)
 
 
-@routes.post("/v1/descriptors")
+@routes.post("/v1/descriptors", **_PATIENT)
 async def sign_descriptor(request: web.Request) -> web.Response:
     """This helper's signature of a descriptor (section 11.2)."""
     app = request.app
@@ -73,7 +89,7 @@ async def sign_descriptor(request: web.Request) -> web.Response:
     return web.Response(body=signature, content_type="application/octet-stream")
 
 
-@routes.post(_SHARD + "/ask")
+@routes.post(_SHARD + "/ask", **_PATIENT)
 async def ask(request: web.Request) -> web.Response:
     """Takes an ask that passes every rule of section 6."""
     answers = request.app[ANSWERS]
@@ -83,7 +99,7 @@ async def ask(request: web.Request) -> web.Response:
     return _poll(poll_after)
 
 
-@routes.get(_SHARD + "/answer")
+@routes.get(_SHARD + "/answer", **_PATIENT)
 async def answer(request: web.Request) -> web.Response:
     """The answer, once it is visible (section 11.4)."""
     found = await request.app[ANSWERS].answer(*_place(request))
@@ -107,19 +123,9 @@ async def _read(request: web.Request, media: str, bytes_max: int) -> bytes:
         WireError: `length_required`, `encoding_refused`, `too_large`, `media_type`, `truncated`.
         RuleError: `request_timeout`.
     """
-    size = request.content_length
-    if size is None or hdrs.TRANSFER_ENCODING in request.headers:
-        raise WireError("length_required")
-    if hdrs.CONTENT_ENCODING in request.headers:
-        raise WireError("encoding_refused")
+    size = body_length(request)
     if size > bytes_max:
         raise WireError("too_large")
     if request.content_type != media:
         raise WireError("media_type")
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S + size / BODY_BYTES_PER_S):
-            return await request.content.readexactly(size)
-    except TimeoutError:
-        raise RuleError("request_timeout") from None
-    except (asyncio.IncompleteReadError, web.RequestPayloadError):
-        raise WireError("truncated") from None
+    return await read_body(request, size, request.app[LIMITS])

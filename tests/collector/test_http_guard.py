@@ -13,10 +13,11 @@ import aiohttp.http_parser
 import pytest
 from aiohttp.web_protocol import RequestHandler
 
-from collector import http_guard
 from collector.config import Limits
-from collector.http_guard import Runner
+from collector.problems import fault
 from collector.store import MemoryStore
+from dandelion.service import http_guard
+from dandelion.service.http_guard import Runner
 from tests.collector.builders import plain_report
 from tests.collector.door import Door, door, raw
 
@@ -314,4 +315,4 @@ def test_the_python_parser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     python = aiohttp.http_parser.HttpRequestParserPy
     monkeypatch.setattr(aiohttp.http_parser, "HttpRequestParser", python)
     with pytest.raises(RuntimeError, match="C parser"):
-        Runner(aiohttp.web.Application(), Limits())
+        Runner(aiohttp.web.Application(), Limits(), fault)

@@ -1,0 +1,311 @@
+"""What HTTP itself may cost a service: connections, time, and bytes before a handler runs.
+
+aiohttp reads for as long as a client likes to send, so every phase gets a deadline here: the
+sweeper cuts connections that do not bring a request or do not take their answer, `read_body` bodies
+that do not arrive. A body is judged by its declared length before it is read (docs/protocol.md
+section 10.2). Nothing is decompressed. What two parsers might read differently is refused.
+
+Relies on private parts of aiohttp (`_request_in_progress`, `_request_count`, `_waiter`,
+`_connections`, `_manager`, the class of a connection); `tests/edge/test_guard.py` fails if an
+upgrade changes them.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, cast
+
+import aiohttp.http_parser
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from dandelion.errors import RuleError, WireError
+from dandelion.service.problems import problem_response, token_of_status
+
+BACKLOG: Final = 2_048
+SWEEP_S: Final = 0.5
+_CONTINUE: Final = "100-continue"
+_VERSIONS: Final = (HttpVersion10, HttpVersion11)
+
+
+class Limits(Protocol):
+    """Connections, seconds, and bytes per second of a listener."""
+
+    @property
+    def connections_max(self) -> int:
+        """Open connections."""
+
+    @property
+    def header_s(self) -> float:
+        """From a connection to its first request."""
+
+    @property
+    def body_s(self) -> float:
+        """What any body may take,"""
+
+    @property
+    def body_bytes_per_s(self) -> int:
+        """and a second more for each so many bytes of it."""
+
+    @property
+    def request_s(self) -> float:
+        """From the headers of a request to the last byte of its answer."""
+
+    @property
+    def keepalive_s(self) -> float:
+        """What a connection may idle after an answer, or need to take the last one."""
+
+    @property
+    def linger_s(self) -> float:
+        """For the unread rest of a refused body."""
+
+
+class Counters:
+    """What the guard did; read by the metrics."""
+
+    def __init__(self) -> None:
+        self.swept = 0
+        self.refused = 0
+
+
+# Told of a fault of ours.
+Fault = Callable[[BaseException | None], None]
+
+
+class _Connection(RequestHandler):
+    """A connection: refused beyond the limit, and garbage on it gets a problem document."""
+
+    __slots__ = ("_fault",)
+
+    _fault: Fault
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        manager = self._manager
+        if isinstance(manager, _Server) and not manager.has_room():
+            manager.counters.refused += 1
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+            return
+        super().connection_made(transport)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to a request that could not be parsed (4xx) or handled (5xx).
+
+        aiohttp's own would quote the bytes, and its log the exception's message.
+        """
+        token = token_of_status(status)
+        if token == "internal":  # noqa: S105 - a token of section 12
+            self._fault(exc)
+        response = problem_response(token)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    limit: int
+    counters: Counters
+    fault: Fault
+    # Connections without a request at the last sweep: first those that never brought one.
+    spare: deque[RequestHandler]
+
+    def has_room(self) -> bool:
+        """Whether one more may come, if need be in the place of one that does nothing.
+
+        Otherwise a few thousand silent connections would keep everybody out for `header_s`.
+        """
+        if len(self._connections) < self.limit:
+            return True
+        while self.spare:
+            connection = self.spare.popleft()
+            transport = self._connections.get(connection)
+            if transport is not None and _at_rest(connection) and not transport.is_closing():
+                self.counters.swept += 1
+                transport.abort()
+                return True
+        return False
+
+    def __call__(self) -> RequestHandler:
+        made = _Connection(self, loop=self._loop, **self._kwargs)
+        made._fault = self.fault
+        return made
+
+
+class Runner(web.AppRunner):
+    """aiohttp's runner with guarded connections. `fault` is told of what went wrong in here."""
+
+    def __init__(self, app: web.Application, limits: Limits, fault: Fault) -> None:
+        if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
+            raise RuntimeError("aiohttp runs without its C parser; unset AIOHTTP_NO_EXTENSIONS")
+        super().__init__(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=limits.keepalive_s,
+            lingering_time=limits.linger_s,
+            shutdown_timeout=2.0,
+        )
+        self._limits = limits
+        self._fault = fault
+        self.counters = Counters()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.request_handler = _guarded(server.request_handler)
+        # aiohttp has no argument for the class of a connection.
+        server.__class__ = _Server
+        guarded = cast(_Server, server)
+        guarded.limit = self._limits.connections_max
+        guarded.counters = self.counters
+        guarded.fault = self._fault
+        guarded.spare = deque()
+        self._sweeper = asyncio.create_task(_sweep(guarded, self._limits))
+        return server
+
+    async def cleanup(self) -> None:
+        """Ends listeners, connections and the sweeper."""
+        await super().cleanup()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait({self._sweeper})
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self.server.connections) if self.server is not None else 0
+
+
+def _guarded(
+    inner: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """Refuses what aiohttp would let pass before any handler or middleware sees it.
+
+    Other versions; expectations; no or several hosts (RFC 9112 section 3.2); targets that name
+    another authority; a transfer coding in HTTP/1.0, which somebody in between did not understand
+    (section 6.1).
+    """
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        headers = request.headers
+        if (
+            request.version not in _VERSIONS
+            or (hdrs.EXPECT in headers and headers[hdrs.EXPECT].lower() != _CONTINUE)
+            or (request.version == HttpVersion11 and hdrs.HOST not in headers)
+            or not request.raw_path.startswith("/")
+            or (request.version == HttpVersion10 and hdrs.TRANSFER_ENCODING in headers)
+        ):
+            response = problem_response("bad_request")
+            response.force_close()
+            return response
+        return await inner(request)
+
+    return handle
+
+
+def require_plain(request: web.BaseRequest) -> None:
+    """What holds for every request of either service, whatever its path.
+
+    Raises:
+        WireError: `length_required`: no body of any request is chunked.
+        RuleError: `not_found`: every path has one spelling, and none needs an escape.
+    """
+    if hdrs.TRANSFER_ENCODING in request.headers:
+        raise WireError("length_required")
+    if "%" in request.raw_path.partition("?")[0]:
+        raise RuleError("not_found")
+
+
+def _at_rest(connection: RequestHandler) -> bool:
+    """Whether a connection waits for a request."""
+    return connection._waiter is not None and not connection._request_in_progress
+
+
+async def _sweep(server: _Server, limits: Limits) -> None:
+    """Cuts connections that are slow to bring their first request, or to take an answer.
+
+    aiohttp itself cuts those that idle after an answer, and `read_body` bodies that do not come.
+    """
+    since: dict[tuple[RequestHandler, int, bool], float] = {}
+    while True:
+        await asyncio.sleep(min(SWEEP_S, limits.header_s / 4))
+        now = time.monotonic()
+        silent: list[RequestHandler] = []
+        idle: list[RequestHandler] = []
+        waited_for: dict[tuple[RequestHandler, int, bool], float] = {}
+        for connection, transport in server._connections.items():
+            if connection._manager is None:
+                # Gone, while its request is still being handled.
+                continue
+            # A request is known by how many came before it on its connection.
+            count = connection._request_count
+            if transport.is_closing():
+                # Closed with an answer in its buffer that nobody fetches: it would stay for ever.
+                limit = limits.keepalive_s
+            elif count == 0:
+                limit = limits.header_s
+                silent.append(connection)
+            elif connection._request_in_progress:
+                limit = limits.request_s
+            else:
+                idle.append(connection)
+                continue
+            key = (connection, count, transport.is_closing())
+            waited_for[key] = since.get(key, now)
+            if now - waited_for[key] >= limit:
+                server.counters.swept += 1
+                transport.abort()
+        since = waited_for
+        server.spare = deque(silent + idle)
+
+
+async def expect_nothing_yet(request: web.Request) -> None:
+    """Leaves `Expect: 100-continue` to `read_body`, which judges the length first."""
+
+
+def body_length(request: web.BaseRequest) -> int:
+    """The declared length of the body.
+
+    Raises:
+        WireError: `length_required`, `encoding_refused`.
+    """
+    size = request.content_length
+    if size is None:
+        raise WireError("length_required")
+    if hdrs.CONTENT_ENCODING in request.headers:
+        raise WireError("encoding_refused")
+    return size
+
+
+async def read_body(request: web.BaseRequest, size: int, limits: Limits) -> bytes:
+    """Reads exactly `size` bytes, the declared length, before the deadline for that size.
+
+    Raises:
+        RuleError: `request_timeout`.
+        WireError: `truncated`: the client closed its side before.
+    """
+    if hdrs.EXPECT in request.headers:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    if request.content.is_eof() and request.content.exception() is None:
+        # All of it came with the headers, as nearly always: there is nothing to wait for.
+        return _whole(request.content.read_nowait(), size)
+    try:
+        async with asyncio.timeout(limits.body_s + size / limits.body_bytes_per_s):
+            return await request.content.readexactly(size)
+    except TimeoutError:
+        raise RuleError("request_timeout") from None
+    except (asyncio.IncompleteReadError, web.RequestPayloadError):
+        raise WireError("truncated") from None
+
+
+def _whole(body: bytes, size: int) -> bytes:
+    if len(body) != size:
+        raise WireError("truncated")
+    return body
