@@ -5,6 +5,7 @@ every answer, since it shares the machine with what is measured.
 """
 
 import hashlib
+import itertools
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def secrets_of(seed: int, first: int, count: int) -> bytes:
 
 def _shares(first: int, count: int, among: int) -> list[tuple[int, int]]:
     ends = [first + count * number // among for number in range(among + 1)]
-    return [(start, end - start) for start, end in zip(ends, ends[1:], strict=False)]
+    return [(start, end - start) for start, end in itertools.pairwise(ends)]
 
 
 @dataclass
