@@ -89,6 +89,11 @@ class Bed:
         """The collector's public address."""
         return self._stack.deployment.public
 
+    @property
+    def admin_address(self) -> str:
+        """The collector's admin address."""
+        return self._stack.deployment.admin or ""
+
     def add_query(self, name: str, slots: int, cohort_min: int, cohort_max: int) -> None:
         """A question whose vectors have `slots` slots, an even number, and weights up to 500."""
         values = [f"c{number}" for number in range(slots // 2)]

@@ -109,6 +109,16 @@ class Watch:
         before, after = np.interp([start, end], at, core)
         return float(after - before)
 
+    @property
+    def names(self) -> set[str]:
+        """Parties that were seen."""
+        return set(self._samples)
+
+    @property
+    def folders(self) -> set[str]:
+        """Folders that are watched."""
+        return set(self._folders)
+
     def series(self, name: str, what: str) -> tuple[list[float], list[float]]:
         """Moments and values of `core_s`, `rss` or `fds`."""
         with self._lock:
@@ -148,6 +158,8 @@ def _read(pid: int, now: float, children: Mapping[int, list[int]]) -> tuple[Samp
             rss = 1024 * int(line.split()[1])
         elif line.startswith("VmHWM:"):
             peak = 1024 * int(line.split()[1])
+    if not rss:
+        raise ProcessLookupError(pid)  # ended, and not yet buried
     fds = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - no path is needed for each
     return Sample(now, core_s(pid, children), rss, fds), peak
 
