@@ -1,10 +1,11 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types vectors bench lock clean
+.PHONY: help setup demo test check lint format types vectors bench million soak plots lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
 EPSILON ?= 1
+MINUTES ?= 10
 ARGS ?=
 
 BIN := .venv/bin
@@ -39,8 +40,18 @@ format: setup ## rewrite the files as lint wants them
 vectors: setup ## write tests/vectors/ anew
 	$(BIN)/python -m dandelion.vectors $(ARGS)
 
-bench: setup ## measure; ARGS are passed on
-	$(BIN)/dandelion bench $(ARGS)
+bench: setup ## ratios to baselines of the same run, into the record; ARGS="store scale" for some
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+million: CLIENTS = 1000000
+million: setup ## one round of CLIENTS=1000000 over HTTP, exact; where the time went
+	@$(BIN)/python -m tests.bench.million --clients $(CLIENTS) $(ARGS)
+
+soak: setup ## a steady 2,900 reports/s for MINUTES=10 while rounds open, seal and release
+	@$(BIN)/python -m tests.bench.soak --minutes $(MINUTES) $(ARGS)
+
+plots: setup ## cost against clients and slots, measured anew and drawn into docs/
+	@$(BIN)/python -m tests.bench.plots $(ARGS)
 
 lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
 	@scripts/lock.sh $(ARGS)

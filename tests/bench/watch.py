@@ -89,7 +89,7 @@ class Watch:
                 self._samples.setdefault(name, []).append(taken)
                 self._peaks[name] = max(peak, self._peaks.get(name, 0))
             for name, folder in self._folders.items():
-                self._sizes.setdefault(name, []).append((now, _bytes_in(folder)))
+                self._sizes.setdefault(name, []).append((now, bytes_in(folder)))
             return now
 
     def stages(self) -> list[Stage]:
@@ -188,7 +188,8 @@ def _stat(pid: int) -> list[str]:
     return stat.rpartition(")")[2].split()
 
 
-def _bytes_in(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
+    """What the files of a folder take; one that vanishes meanwhile takes nothing."""
     total = 0
     for path in folder.rglob("*"):
         try:
