@@ -59,7 +59,7 @@ Clock = Callable[[], float]
 
 @dataclass
 class Node:
-    """A running process. `driver` and `admin_port` are those of the first one only."""
+    """A running process. `driver` and what is called `admin` are of the first one only."""
 
     config: Config
     store: RoundStore
@@ -71,6 +71,7 @@ class Node:
     public_port: int
     runner: Runner
     admin_port: int = 0
+    admin_runner: Runner | None = None
     driver: Driver | None = None
     supervisor: Supervisor | None = None
     stopping: bool = False
@@ -242,7 +243,7 @@ async def _first_part(
     app.on_response_prepare.append(say_little)
     listener = _listen(config.admin, None, shared=False)
     stack.callback(listener.close)
-    runner = Runner(app, config.limits, fault)
+    runner = node.admin_runner = Runner(app, config.limits, fault)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.SockSite(runner, listener, backlog=BACKLOG).start()

@@ -6,7 +6,7 @@ that do not arrive. A body is judged by its declared length before it is read (d
 section 10.2). Nothing is decompressed. What two parsers might read differently is refused.
 
 Relies on private parts of aiohttp (`_request_in_progress`, `_request_count`, `_waiter`,
-`_connections`, `_manager`, the class of a connection); `tests/edge/test_guard.py` fails if an
+`_connections`, `_manager`, `_cache`, the class of a connection); `tests/edge/test_guard.py` fails if an
 upgrade changes them.
 """
 
@@ -187,9 +187,8 @@ def _guarded(
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """Refuses what aiohttp would let pass before any handler or middleware sees it.
 
-    Other versions; expectations; no or several hosts (RFC 9112 section 3.2); targets that name
-    another authority; a transfer coding in HTTP/1.0, which somebody in between did not understand
-    (section 6.1).
+    Other versions; expectations; no host (RFC 9112 section 3.2); targets that name an authority,
+    and tunnels; a transfer coding in HTTP/1.0, which somebody in between did not understand (6.1).
     """
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -199,8 +198,11 @@ def _guarded(
             or (hdrs.EXPECT in headers and headers[hdrs.EXPECT].lower() != _CONTINUE)
             or (request.version == HttpVersion11 and hdrs.HOST not in headers)
             or not request.raw_path.startswith("/")
+            or request.method == hdrs.METH_CONNECT
             or (request.version == HttpVersion10 and hdrs.TRANSFER_ENCODING in headers)
         ):
+            # No answer claims a version that is not spoken here.
+            request._cache["version"] = HttpVersion11
             response = problem_response("bad_request")
             response.force_close()
             return response

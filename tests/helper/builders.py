@@ -31,7 +31,7 @@ from dandelion.schemes import oneshot
 from dandelion.service.identity import init_state, write_private
 from helper.app import DATABASE, ROOTS, Runner, make_app
 from helper.config import Config
-from helper.handlers import ANSWERS
+from helper.handlers import ANSWERS, LIMITS, HttpLimits
 
 T0 = 1_800_000_000
 TOKEN = "correct-horse-battery-staple"
@@ -270,10 +270,13 @@ class Bench:
         return self.state_dir / DATABASE
 
     @asynccontextmanager
-    async def helper(self, state_dir: Path | None = None) -> AsyncIterator[Running]:
+    async def helper(
+        self, state_dir: Path | None = None, *, limits: HttpLimits | None = None
+    ) -> AsyncIterator[Running]:
         """A helper on a socket of its own, over a copy of the state if one is named."""
         config = self.config.model_copy(update={"state_dir": state_dir or self.state_dir})
         app = make_app(config, clock=lambda: self.time.now, steady=lambda: self.time.steady)
+        app[LIMITS] = limits or app[LIMITS]
         runner = Runner(app)
         await runner.setup()
         try:
