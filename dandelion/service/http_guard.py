@@ -187,8 +187,8 @@ def _guarded(
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """Refuses what aiohttp would let pass before any handler or middleware sees it.
 
-    Other versions; expectations; no host (RFC 9112 section 3.2); targets that name an authority,
-    and tunnels; a transfer coding in HTTP/1.0, which somebody in between did not understand (6.1).
+    Other versions; expectations; targets that name an authority, and tunnels; a transfer coding in
+    HTTP/1.0, which somebody in between did not understand (RFC 9112 section 6.1).
     """
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -196,7 +196,6 @@ def _guarded(
         if (
             request.version not in _VERSIONS
             or (hdrs.EXPECT in headers and headers[hdrs.EXPECT].lower() != _CONTINUE)
-            or (request.version == HttpVersion11 and hdrs.HOST not in headers)
             or not request.raw_path.startswith("/")
             or request.method == hdrs.METH_CONNECT
             or (request.version == HttpVersion10 and hdrs.TRANSFER_ENCODING in headers)

@@ -19,6 +19,15 @@ KINDS = ("collector", "admin", "helper")
 HEADERS = {"server", "date", "content-type", "content-length", "connection", "cache-control"}
 HEADERS |= {"x-content-type-options", "dandelion-window", "allow", "retry-after", "vary"}
 AT_ONCE = 100
+# Some of the corpus that aiohttp's own server takes as good requests.
+TAKEN_BY_OTHERS = (
+    "version 'HTTP/2.0'",
+    "coding 'chunked'",
+    "path with escaped digit",
+    "http://x before the path",
+    "coded 'identity', right size",
+    "media 'image/png'",
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
@@ -117,19 +126,10 @@ async def test_control_a_bare_server_takes_many_of_them() -> None:
     await site.start()
     port = runner.addresses[0][1]
     target = Target("/v1/rounds/x/reports", "text/plain", bytes(300))
+    cases = {case.name: case for group in GROUPS.values() for case in group(target)}
     served = set()
-    for group in ("versions", "hosts", "codings", "targets", "bodies", "expectations"):
-        for case in GROUPS[group](target):
-            if not case.hangs_up and case.tokens != {"request_timeout"}:
-                came = await talk(port, case.sent)
-                served |= {case.name} if b" 201 " in came else set()
+    for name in TAKEN_BY_OTHERS:
+        came = await talk(port, cases[name].request)
+        served |= {name} if b" 201 " in came else set()
     await runner.cleanup()
-    assert {
-        "version 'HTTP/2.0'",
-        "no host",
-        "coding 'chunked'",
-        "path with escaped digit",
-        "http://x before the path",
-        "coded 'gzip', right size",
-        "media 'image/png'",
-    } <= served
+    assert served == set(TAKEN_BY_OTHERS)
