@@ -46,6 +46,11 @@ class Round:
         return Envelope.decode(self.envelope).descriptor
 
     @cached_property
+    def report_bytes(self) -> int:
+        """Length of its reports."""
+        return self.descriptor.report_bytes
+
+    @cached_property
     def layout(self) -> Layout:
         """Where its reports go in the store."""
         return Layout.of(self.descriptor, self.partitions, self.secret)
@@ -100,6 +105,7 @@ class RoundBook:
         self._database = database
         self._retire = retire
         self._rounds: dict[bytes, Round] = {}
+        self._by_name: dict[str, Round] = {}
         self._records: dict[bytes, bytes] = {}
         self._ended: dict[bytes, Round] = {}
         self._version: int | None = None
@@ -109,6 +115,10 @@ class RoundBook:
 
     def __iter__(self) -> Iterator[Round]:
         return iter(list(self._rounds.values()))
+
+    def listed(self, name: str) -> Round | None:
+        """The round of the list whose id is `name`, 32 hexadecimal digits in lower case."""
+        return self._by_name.get(name)
 
     async def run(self) -> None:
         """Follows the list until cancelled."""
@@ -176,6 +186,7 @@ class RoundBook:
             else Round.decode(record)
             for round_id, record in kept.items()
         }
+        self._by_name = {round_id.hex(): it for round_id, it in self._rounds.items()}
         self._records = kept
         self._retire({round_id for round_id, phase in phases.items() if phase in COMMITTING})
 

@@ -79,7 +79,7 @@ class Observer(Protocol):
         """One answer of the store, as a word of a closed list."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Item:
     """A report on its way into the store, with the encoded body that will be added."""
 
@@ -139,15 +139,27 @@ class LaneCommitter:
                 return outcome
         if self._final is not None:
             return self._final
-        if self._closing:
+        future = self.offer(entry, body)
+        if future is None:
             return Outcome.UNAVAILABLE
+        hold(future)
+        return await asyncio.shield(future)
+
+    def offer(self, entry: Entry, body: bytes) -> asyncio.Future[Outcome] | None:
+        """Takes a report without waiting; its fate comes with the future, which nobody cancels.
+
+        None if it is not simply one more report: a copy of it is under way, or the committer takes
+        no more. `submit` knows what to say then.
+        """
+        if self._closing or self._final is not None or entry.epk in self._pending:
+            return None
         item = _Item(entry, body, asyncio.get_running_loop().create_future())
         self._pending[entry.epk] = item
         self._queue.append(item)
         self._queued_bytes += len(body)
-        hold(item.future)
-        self._gather()
-        return await asyncio.shield(item.future)
+        if not self._busy:
+            self._gather()
+        return item.future
 
     def holds(self, epk: bytes) -> bool:
         """Whether a report with this key is under way."""
@@ -182,8 +194,6 @@ class LaneCommitter:
 
     def _gather(self) -> None:
         """Decides when an idle lane commits. A busy one looks at the queue when it is done."""
-        if self._busy:
-            return
         full = len(self._queue) >= self._limits.reports or self._queued_bytes >= self._limits.bytes
         if full:
             self._ready.set()

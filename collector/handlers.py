@@ -128,14 +128,17 @@ def public_routes() -> list[web.RouteDef]:
 
 
 async def report(request: web.Request) -> web.Response:
-    """Takes one report; answers when its fate is known and durable (sections 10.2, 10.4)."""
+    """Takes one report; answers when its fate is known and durable (sections 10.2, 10.4).
+
+    `express` does the same for those that come whole.
+    """
     public = request.app[PUBLIC]
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
         round_ = await _round(request)
         size = body_length(request)
-        if size != round_.descriptor.report_bytes:
+        if size != round_.report_bytes:
             raise WireError("bad_length")
         if request.content_type not in (MEDIA_REPORT, MEDIA_REPORT_SAFELISTED):
             raise WireError("media_type")
@@ -145,24 +148,39 @@ async def report(request: web.Request) -> web.Response:
             body = await read_body(request, size, public.config.limits)
             public.metrics.count("report_bytes_total", by=size)
             outcome = await public.ingest.accept(round_, body, seat)
-        if (token := _REFUSED.get(outcome)) is not None:
-            if outcome is Outcome.UNAVAILABLE and public.ingest.draining:
-                token = "draining"  # noqa: S105 - a token of section 12
-            raise RuleError(token)
+        answer = report_answer(outcome, draining=public.ingest.draining)
     except DandelionError as error:
-        public.metrics.count("reports_total", _COUNTED.get(error.token, "malformed"))
+        count_refusal(public.metrics, error)
         raise
     except ConnectionError:
         public.metrics.count("reports_total", "gone")
         raise
     public.metrics.count("reports_total", outcome)
     public.metrics.observe("report_seconds", loop.time() - started)
-    accepted = outcome is Outcome.ACCEPTED
-    return web.Response(
-        status=201 if accepted else 200,
-        body=_ACCEPTED if accepted else _DUPLICATE,
-        content_type="application/json",
-    )
+    return answer
+
+
+def report_answer(outcome: Outcome, *, draining: bool = False) -> web.Response:
+    """The answer to a report whose fate is `outcome`.
+
+    Raises:
+        RuleError: it is not in; `draining` says why its fate may be unknown.
+    """
+    match outcome:
+        case Outcome.ACCEPTED:
+            return web.Response(status=201, body=_ACCEPTED, content_type="application/json")
+        case Outcome.DUPLICATE:
+            return web.Response(status=200, body=_DUPLICATE, content_type="application/json")
+        case Outcome.UNAVAILABLE if draining:
+            raise RuleError("draining")
+        case _:
+            raise RuleError(_REFUSED[outcome])
+
+
+def count_refusal(metrics: Metrics, error: DandelionError | str) -> None:
+    """Counts a report that is not in."""
+    token = error if isinstance(error, str) else error.token
+    metrics.count("reports_total", _COUNTED.get(token, "malformed"))
 
 
 async def rounds(request: web.Request) -> web.Response:
@@ -237,7 +255,7 @@ async def paced(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path.startswith("/v1/"):
         pace = request.app[PUBLIC].pace
         pace.arrived()
-        response.headers[WINDOW_HEADER] = pace.header()
+        response.headers.update(pace.headers())
     return response
 
 
@@ -247,23 +265,29 @@ def cross_origin(allowed: tuple[str, ...]) -> Any:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get(hdrs.ORIGIN)
-        known = origin is not None and origin in allowed
         preflight = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
-        if known and preflight and request.method == hdrs.METH_OPTIONS:
+        if origin in allowed and preflight and request.method == hdrs.METH_OPTIONS:
             response: web.StreamResponse = web.Response(status=204)
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST"
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "Content-Type"
             response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "86400"
         else:
             response = await handler(request)
-        if allowed:
-            response.headers[hdrs.VARY] = hdrs.ORIGIN
-        if known and origin is not None:
-            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = f"{WINDOW_HEADER}, Retry-After"
+        public_headers(response, origin, allowed)
         return response
 
     return middleware
+
+
+def public_headers(
+    response: web.StreamResponse, origin: str | None, allowed: tuple[str, ...]
+) -> None:
+    """Tells a browser whether a page of `origin` may read this answer."""
+    if allowed:
+        response.headers[hdrs.VARY] = hdrs.ORIGIN
+    if origin is not None and origin in allowed:
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = f"{WINDOW_HEADER}, Retry-After"
 
 
 def _json(body: bytes) -> web.Response:

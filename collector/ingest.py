@@ -31,6 +31,7 @@ from collector.store import (
 )
 from dandelion.errors import RuleError
 from dandelion.messages import Report
+from dandelion.params import REPORT_HEADER_BYTES
 from dandelion.round import Phase
 
 # A lane that has been stuck for so long refuses newcomers at once instead of making them wait.
@@ -109,19 +110,47 @@ class Ingest:
         """
         if self.draining:
             raise RuleError("draining")
-        if (
-            self.waiting_reports >= self._limits.waiting_reports_max
-            or self.waiting_bytes + size > self._limits.waiting_bytes_max
-        ):
+        if not self.enter(size):
             raise RuleError("overloaded")
-        self.waiting_reports += 1
-        self.waiting_bytes += size
-        self._idle.clear()
-        seat = Seat(partial(self._leave, size))
+        seat = Seat(partial(self.leave, size))
         try:
             yield seat
         finally:
             seat.release()
+
+    def enter(self, size: int) -> bool:
+        """Takes room for one report of `size` bytes, if there is any, until `leave`."""
+        if (
+            self.waiting_reports >= self._limits.waiting_reports_max
+            or self.waiting_bytes + size > self._limits.waiting_bytes_max
+        ):
+            return False
+        if self.waiting_reports == 0:
+            self._idle.clear()
+        self.waiting_reports += 1
+        self.waiting_bytes += size
+        return True
+
+    def leave(self, size: int) -> None:
+        """Gives the room of one report back."""
+        self.waiting_reports -= 1
+        self.waiting_bytes -= size
+        if self.waiting_reports == 0:
+            self._idle.set()
+
+    def offer(self, round_: Round, body: bytes) -> asyncio.Future[Outcome] | None:
+        """Hands a report of a round that takes reports to its committer, without waiting.
+
+        None if there is more to it than that; `accept` knows what.
+
+        Raises:
+            WireError: with a token of section 5.
+        """
+        lane, entry = _read(round_, body)
+        committer = self._committers.get(lane)
+        if committer is None or committer.failed() or committer.stuck_for() > STUCK_S:
+            return None
+        return committer.offer(entry, body)
 
     async def accept(self, round_: Round, body: bytes, seat: Seat | None = None) -> Outcome:
         """The fate of a report, which has taken a seat if there are bounds.
@@ -130,14 +159,11 @@ class Ingest:
             WireError: with a token of section 5.
             RuleError: `not_open`, `store_unavailable`.
         """
-        d = round_.descriptor
-        report = Report.decode(body, d.round_id, d.report_bytes)
-        lane, bucket = round_.layout.place(report.epk, d.shard_of(report.epk))
-        entry = Entry(report.epk, check_of(report.payload), bucket)
+        lane, entry = _read(round_, body)
         now = self._clock()
         if round_.phase is Phase.DAMAGED:
             return Outcome.DAMAGED
-        if now < d.opens:
+        if now < round_.descriptor.opens:
             raise RuleError("not_open")
         try:
             async with asyncio.timeout(self._limits.answer_s):
@@ -189,12 +215,6 @@ class Ingest:
     def result(self, word: str) -> None:
         """Told by a committer: an answer of the store."""
         self._metrics.count("commits_total", word)
-
-    def _leave(self, size: int) -> None:
-        self.waiting_reports -= 1
-        self.waiting_bytes -= size
-        if self.waiting_reports == 0:
-            self._idle.set()
 
     def _begin(self, round_: Round, lane: Lane) -> LaneCommitter:
         d = round_.descriptor
@@ -257,3 +277,11 @@ class Ingest:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logs.event("committer_failed", error=error)
+
+
+def _read(round_: Round, body: bytes) -> tuple[Lane, Entry]:
+    """Where an encoded report goes, and what the store is told of it."""
+    d = round_.descriptor
+    epk = Report.read_key(body, d.round_id, round_.report_bytes)
+    lane, bucket = round_.layout.place(epk, d.shard_of(epk))
+    return lane, Entry(epk, check_of(memoryview(body)[REPORT_HEADER_BYTES:]), bucket)

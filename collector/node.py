@@ -29,6 +29,7 @@ from collector.anchors import AnchorFile
 from collector.book import RoundBook
 from collector.config import Config, Listen
 from collector.database import FILE, Database
+from collector.express import Express
 from collector.handlers import PUBLIC, Public, cross_origin, paced, public_routes
 from collector.health import Health, Inspected
 from collector.helper_client import Helper, new_session
@@ -162,7 +163,20 @@ async def _ingest_part(
         middlewares=[cross_origin(config.allowed_origins), paced, problems],
         client_max_size=JSON_BYTES_MAX,
     )
-    runner = Runner(app, limits, fault)
+    health = Health(
+        inspected,
+        config.state_dir,
+        clock=clock,
+        queue=lambda: max(
+            ingest.waiting_reports / limits.waiting_reports_max,
+            ingest.waiting_bytes / limits.waiting_bytes_max,
+        ),
+        draining=lambda: node.stopping,
+        allow_lossy=config.allow_lossy,
+    )
+    pace = Pace(config.pace, clock, time.monotonic)
+    public = Public(config, book, ingest, reading, metrics, pace, health, clock)
+    runner = Runner(app, limits, fault, Express(public))
     node = Node(
         config=config,
         store=store,
@@ -170,23 +184,12 @@ async def _ingest_part(
         book=book,
         ingest=ingest,
         metrics=metrics,
-        health=Health(
-            inspected,
-            config.state_dir,
-            clock=clock,
-            queue=lambda: max(
-                ingest.waiting_reports / limits.waiting_reports_max,
-                ingest.waiting_bytes / limits.waiting_bytes_max,
-            ),
-            draining=lambda: node.stopping,
-            allow_lossy=config.allow_lossy,
-        ),
+        health=health,
         public_port=listener.getsockname()[1],
         runner=runner,
     )
-    pace = Pace(config.pace, clock, time.monotonic)
     app[RETRY_S] = config.pace.retry_s
-    app[PUBLIC] = Public(config, book, ingest, reading, metrics, pace, node.health, clock)
+    app[PUBLIC] = public
     app.on_response_prepare.append(say_little)
     app.add_routes(public_routes())
     await book.refresh()

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 from collector.config import PaceConfig
+from dandelion.params import WINDOW_HEADER
 
 # How quickly old requests are forgotten, in seconds.
 MEMORY_S = 10.0
@@ -41,10 +42,10 @@ class Pace:
         start = now + self._config.window_min_s
         return start, start + math.ceil(self._width)
 
-    def header(self) -> str:
-        """The value of `Dandelion-Window`."""
+    def headers(self) -> dict[str, str]:
+        """What every answer carries: `Dandelion-Window`, first and last second."""
         start, end = self.window()
-        return f"{start} {end}"
+        return {WINDOW_HEADER: f"{start} {end}"}
 
     def _update(self, elapsed: float) -> None:
         keep = math.exp(-elapsed / MEMORY_S)

@@ -15,7 +15,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from functools import cached_property
+from typing import Final, NamedTuple, Protocol
 
 from dandelion.descriptor import Descriptor
 from dandelion.params import COMMIT_REPORTS_MAX, KEY_BYTES
@@ -99,12 +100,12 @@ class Layout:
         capacity = descriptor.cohort_max // partitions
         return cls(descriptor.round_id, descriptor.shards, partitions, capacity, secret)
 
-    @property
+    @cached_property
     def buckets(self) -> int:
         """Buckets of one lane: about `BUCKET_REPORTS` keys in each when the lane is full."""
         return -(-self.capacity // BUCKET_REPORTS)
 
-    @property
+    @cached_property
     def lanes(self) -> tuple[Lane, ...]:
         """All lanes, by shard and then partition."""
         return tuple(
@@ -118,7 +119,7 @@ class Layout:
         mark = hashlib.blake2b(epk, digest_size=16, key=self.secret).digest()
         partition = int.from_bytes(mark[:8], "big") % self.partitions
         bucket = int.from_bytes(mark[8:], "big") % self.buckets
-        return Lane(self.round_id, shard, partition), bucket
+        return self.lanes[shard * self.partitions + partition], bucket
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,7 @@ class Epoch:
     who: bytes
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A report as the store sees it: key (32 bytes), check of its payload (4 bytes), bucket."""
 
     epk: bytes

@@ -47,6 +47,12 @@ class Report:
         Raises:
             WireError: `bad_length`, `bad_version`, `wrong_round`, `bad_key`, in this order.
         """
+        epk = cls.read_key(body, round_id, report_bytes)
+        return cls(round_id, epk, body[REPORT_HEADER_BYTES:])
+
+    @staticmethod
+    def read_key(body: bytes, round_id: bytes, report_bytes: int) -> bytes:
+        """Judges a report as `decode` does and returns its key alone."""
         if len(body) != report_bytes:
             raise WireError("bad_length")
         if body[:1] != _VERSION:
@@ -57,7 +63,7 @@ class Report:
         epk = body[epk_at:REPORT_HEADER_BYTES]
         if not kernel.key_is_acceptable(epk):
             raise WireError("bad_key")
-        return cls(round_id, epk, body[REPORT_HEADER_BYTES:])
+        return epk
 
 
 @dataclass(frozen=True)

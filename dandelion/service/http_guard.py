@@ -5,19 +5,23 @@ sweeper cuts connections that do not bring a request or do not take their answer
 that do not arrive. A body is judged by its declared length before it is read (docs/protocol.md
 section 10.2). Nothing is decompressed. What two parsers might read differently is refused.
 
+A service may answer some requests the **short way**: after aiohttp's parser, without its tasks and
+request objects. Everything above holds for those too.
+
 Relies on private parts of aiohttp (`_request_in_progress`, `_request_count`, `_waiter`,
-`_connections`, `_manager`, `_cache`, the class of a connection); `tests/edge/test_guard.py` fails if an
-upgrade changes them.
+`_connections`, `_manager`, `_cache`, the class of a connection, what a parser returns);
+`tests/edge/test_guard.py` and `tests/collector/test_express.py` fail if an upgrade changes them.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import aiohttp.http_parser
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, StreamReader, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from dandelion.errors import RuleError, WireError
@@ -73,12 +77,28 @@ class Counters:
 Fault = Callable[[BaseException | None], None]
 
 
-class _Connection(RequestHandler):
+class ShortWay(Protocol):
+    """Answers requests that need none of aiohttp's machinery."""
+
+    def take(
+        self, connection: "Connection", message: RawRequestMessage, body: StreamReader
+    ) -> bool:
+        """Whether it answers this request, of which every byte is there.
+
+        If so it calls `connection.begin` now and `connection.end` later, and has read the body.
+        If not it has done nothing, and the request goes the usual way.
+        """
+
+
+class Connection(RequestHandler):
     """A connection: refused beyond the limit, and garbage on it gets a problem document."""
 
-    __slots__ = ("_fault",)
+    __slots__ = ("_behind", "_fault", "_short_way")
 
     _fault: Fault
+    _short_way: ShortWay | None
+    # What arrived behind a request that goes the short way; None if there is no such request.
+    _behind: bytes | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         manager = self._manager
@@ -88,6 +108,53 @@ class _Connection(RequestHandler):
                 transport.abort()
             return
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._behind is None:
+            super().data_received(data)
+            return
+        # Answers leave in the order of their requests: the next one waits for this one's.
+        self._behind += data
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def sort(self, message: RawRequestMessage, body: StreamReader) -> bool:
+        """Whether a request goes the short way: all of it is there and nothing is before it."""
+        waiter = self._waiter
+        return (
+            self._short_way is not None
+            and waiter is not None
+            and not waiter.done()
+            and not self._messages
+            and body.is_eof()
+            and body.exception() is None
+            and message.version == HttpVersion11
+            and not (message.should_close or message.upgrade or message.chunked)
+            and self._short_way.take(self, message, body)
+        )
+
+    def begin(self) -> None:
+        """A request goes the short way. Deadlines hold for it as for any other."""
+        self._behind = b""
+        self._request_count += 1
+        self._request_in_progress = True
+
+    def end(self, answer: bytes) -> None:
+        """Answers the request that began; then what came behind it has its turn."""
+        behind, self._behind = self._behind, None
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        transport = self.transport
+        if transport is None:
+            return
+        transport.write(answer)
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._close or self._force_close:
+            transport.close()
+        elif behind:
+            transport.resume_reading()
+            self.data_received(behind)
 
     def handle_error(
         self,
@@ -108,8 +175,31 @@ class _Connection(RequestHandler):
         return response
 
 
+class _Sorting:
+    """aiohttp's parser of one connection, without the requests that go the short way."""
+
+    __slots__ = ("_connection", "_parser")
+
+    def __init__(self, parser: Any, connection: Connection) -> None:
+        self._parser = parser
+        self._connection = connection
+
+    def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
+        """Requests (message, body), whether the connection was upgraded, and the rest."""
+        found: tuple[Any, bool, bytes] = self._parser.feed_data(data)
+        messages, upgraded, _ = found
+        if len(messages) == 1 and not upgraded and self._connection.sort(*messages[0]):
+            self._parser.message_consumed()
+            return (), False, b""
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
 class _Server(web.Server):
     limit: int
+    short_way: ShortWay | None
     counters: Counters
     fault: Fault
     # Connections without a request at the last sweep: first those that never brought one.
@@ -132,15 +222,25 @@ class _Server(web.Server):
         return False
 
     def __call__(self) -> RequestHandler:
-        made = _Connection(self, loop=self._loop, **self._kwargs)
+        made = Connection(self, loop=self._loop, **self._kwargs)
         made._fault = self.fault
+        made._short_way = self.short_way
+        made._behind = None
+        if self.short_way is not None:
+            made._parser = cast(Any, _Sorting(made._parser, made))
         return made
 
 
 class Runner(web.AppRunner):
     """aiohttp's runner with guarded connections. `fault` is told of what went wrong in here."""
 
-    def __init__(self, app: web.Application, limits: Limits, fault: Fault) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        limits: Limits,
+        fault: Fault,
+        short_way: ShortWay | None = None,
+    ) -> None:
         if aiohttp.http_parser.HttpRequestParser is aiohttp.http_parser.HttpRequestParserPy:
             raise RuntimeError("aiohttp runs without its C parser; unset AIOHTTP_NO_EXTENSIONS")
         super().__init__(
@@ -153,6 +253,7 @@ class Runner(web.AppRunner):
         )
         self._limits = limits
         self._fault = fault
+        self._short_way = short_way
         self.counters = Counters()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -165,6 +266,7 @@ class Runner(web.AppRunner):
         guarded.limit = self._limits.connections_max
         guarded.counters = self.counters
         guarded.fault = self._fault
+        guarded.short_way = self._short_way
         guarded.spare = deque()
         self._sweeper = asyncio.create_task(_sweep(guarded, self._limits))
         return server

@@ -262,7 +262,7 @@ def test_a_quiet_collector_has_the_least_window() -> None:
         clock.now += 1
     start, end = pace.window()
     assert end - start == 60
-    assert pace.header() == f"{start} {end}"
+    assert pace.headers() == {"Dandelion-Window": f"{start} {end}"}
 
 
 GOOD: dict[str, object] = {

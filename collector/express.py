@@ -1,0 +1,180 @@
+"""The short way of a report: what nearly every request of a collector is, answered without detours.
+
+A whole POST for a round that takes reports goes from the parser to the committer, and its answer
+from the committer to the socket, without a task or a request object of its own. That more than
+halves what a report costs. Every rule and every byte of an answer is that of `handlers.report`,
+which takes whatever is not plain: `tests/collector/test_express.py` sends the same requests both
+ways and compares.
+
+Leaves out: what a report is worth (`ingest`, `committer`), and deadlines of connections
+(`http_guard`).
+"""
+
+import asyncio
+from email.utils import formatdate
+from typing import Final
+
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
+
+from collector.book import Round
+from collector.committer import Outcome
+from collector.handlers import Public, count_refusal, public_headers, report_answer
+from collector.problems import fault
+from dandelion.errors import DandelionError, RuleError
+from dandelion.params import MEDIA_REPORT, MEDIA_REPORT_SAFELISTED
+from dandelion.service.http_guard import Connection
+from dandelion.service.problems import PLAIN_HEADERS, problem_response
+
+_PREFIX: Final = "/v1/rounds/"
+_SUFFIX: Final = "/reports"
+_NAME: Final = slice(len(_PREFIX), len(_PREFIX) + 32)
+_PATH_CHARS: Final = len(_PREFIX) + 32 + len(_SUFFIX)
+# The last is what a page's `fetch` makes of a string; other spellings go the long way.
+_MEDIA: Final = frozenset(
+    {MEDIA_REPORT, MEDIA_REPORT_SAFELISTED, f"{MEDIA_REPORT_SAFELISTED};charset=UTF-8"}
+)
+
+
+class Express:
+    """Takes reports off the connections of one process; a `ShortWay` of `http_guard`."""
+
+    def __init__(self, public: Public) -> None:
+        self.public = public
+        # Whole answers by outcome and origin. They carry the time, so they last for a second.
+        self._answers: dict[tuple[Outcome, str | None], bytes] = {}
+        self._second = 0
+
+    def take(self, connection: Connection, message: RawRequestMessage, body: StreamReader) -> bool:
+        """Whether it answers this request; see `ShortWay.take`."""
+        path, headers, public = message.path, message.headers, self.public
+        if (
+            len(path) != _PATH_CHARS
+            or message.method != hdrs.METH_POST
+            or not (path.startswith(_PREFIX) and path.endswith(_SUFFIX))
+            or (round_ := public.book.listed(path[_NAME])) is None
+            or (size := body.total_bytes) != round_.report_bytes
+            or headers.get(hdrs.CONTENT_TYPE) not in _MEDIA
+            or hdrs.HOST not in headers
+            or hdrs.EXPECT in headers
+            or hdrs.CONTENT_ENCODING in headers
+            or headers.get("Sec-Fetch-Mode") == "navigate"
+            or not round_.taking(public.clock())
+            or public.ingest.draining
+            or not public.ingest.enter(size)
+        ):
+            return False
+        connection.begin()
+        waiting = _Waiting(self, connection, size, headers.get(hdrs.ORIGIN))
+        waiting.start(round_, body.read_nowait())
+        return True
+
+    def answer(self, outcome: Outcome, origin: str | None) -> bytes:
+        """The bytes of an answer to a report that is in."""
+        now = int(self.public.clock())
+        if now != self._second:
+            self._answers.clear()
+            self._second = now
+        key = (outcome, origin if origin in self.public.config.allowed_origins else None)
+        made = self._answers.get(key)
+        if made is None:
+            made = self._answers[key] = self.encode(report_answer(outcome), origin)
+        return made
+
+    def refusal(self, error: DandelionError | str, origin: str | None) -> bytes:
+        """The bytes of a problem document."""
+        retry_s = self.public.config.pace.retry_s
+        return self.encode(problem_response(error, retry_s=retry_s), origin)
+
+    def encode(self, response: web.Response, origin: str | None) -> bytes:
+        """A complete answer as HTTP/1.1."""
+        public = self.public
+        public_headers(response, origin, public.config.allowed_origins)
+        response.headers.update(PLAIN_HEADERS)
+        response.headers.update(public.pace.headers())
+        body = bytes(response.body or b"")  # type: ignore[arg-type] # always bytes here
+        lines = [f"HTTP/1.1 {response.status} {response.reason}"]
+        lines += [f"{name}: {value}" for name, value in response.headers.items()]
+        lines += [f"Content-Length: {len(body)}", f"Date: {formatdate(usegmt=True)}", "", ""]
+        return "\r\n".join(lines).encode() + body
+
+
+class _Waiting:
+    """One report between its last byte and its answer."""
+
+    __slots__ = ("_answered", "_connection", "_express", "_origin", "_size", "_started", "_timer")
+
+    def __init__(
+        self, express: Express, connection: Connection, size: int, origin: str | None
+    ) -> None:
+        self._express = express
+        self._connection = connection
+        self._size = size
+        self._origin = origin
+        self._answered = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._started = 0.0
+
+    def start(self, round_: Round, body: bytes) -> None:
+        """Offers the report; `_settled` hears of its fate."""
+        public = self._express.public
+        loop = asyncio.get_running_loop()
+        self._started = loop.time()
+        public.pace.arrived()
+        public.metrics.count("report_bytes_total", by=self._size)
+        try:
+            fate = public.ingest.offer(round_, body)
+        except DandelionError as error:
+            public.ingest.leave(self._size)
+            self._refuse(error)
+            return
+        if fate is None:
+            # More than one report under this key, a first one in its lane, a store that is away.
+            fate = asyncio.create_task(public.ingest.accept(round_, body))
+        else:
+            self._timer = loop.call_later(public.config.limits.answer_s, self._late)
+        fate.add_done_callback(self._settled)
+
+    def _late(self) -> None:
+        """Sends the client away; the report keeps its room until its fate is known."""
+        self._refuse(RuleError("store_unavailable"))
+
+    def _settled(self, fate: asyncio.Future[Outcome]) -> None:
+        public = self._express.public
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            if not self._answered:
+                self._answer(fate)
+        finally:
+            public.ingest.leave(self._size)
+
+    def _answer(self, fate: asyncio.Future[Outcome]) -> None:
+        public = self._express.public
+        try:
+            outcome = fate.result()
+            if outcome is Outcome.ACCEPTED or outcome is Outcome.DUPLICATE:
+                answer = self._express.answer(outcome, self._origin)
+            else:
+                # Raises the refusal.
+                report_answer(outcome, draining=public.ingest.draining)
+        except DandelionError as error:
+            self._refuse(error)
+        except asyncio.CancelledError:
+            self._refuse("store_unavailable")
+        except Exception as error:  # noqa: BLE001 - logged, as `problems` does on the long way
+            fault(error)
+            self._refuse("internal")
+        else:
+            public.metrics.count("reports_total", outcome)
+            elapsed = asyncio.get_running_loop().time() - self._started
+            public.metrics.observe("report_seconds", elapsed)
+            self._end(answer)
+
+    def _refuse(self, error: DandelionError | str) -> None:
+        count_refusal(self._express.public.metrics, error)
+        self._end(self._express.refusal(error, self._origin))
+
+    def _end(self, answer: bytes) -> None:
+        self._answered = True
+        self._connection.end(answer)
