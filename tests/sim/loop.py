@@ -14,7 +14,7 @@ import contextvars
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, TypeVarTuple
@@ -42,12 +42,11 @@ class Process:
     alive: bool = True
     stopped: bool = False
     steps: int = 0
-    held: list[asyncio.Handle] = field(default_factory=list)
+    held: list["_Handle"] = field(default_factory=list)
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """Host and incarnation."""
-        return f"{self.host}#{self.incarnation}"
+    def __post_init__(self) -> None:
+        self.name = f"{self.host}#{self.incarnation}"
 
 
 # Whose step runs. The world itself is a process that nobody kills.
@@ -55,14 +54,35 @@ WORLD: Final = Process("world")
 PROCESS: Final = contextvars.ContextVar("process", default=WORLD)
 
 
-class _Handle(asyncio.Handle):
-    __slots__ = ("process",)
-    process: Process
+class _Handle(asyncio.TimerHandle):
+    """A handle that knows whose it is. It leaves out what only debugging needs."""
 
-
-class _Timer(asyncio.TimerHandle):
     __slots__ = ("process",)
-    process: Process
+    _when: float
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._cancelled = False
+        if context is None:
+            self._context = contextvars.copy_context()
+            self.process = PROCESS.get()
+        else:
+            self._context = context
+            self.process = context.get(PROCESS, WORLD)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def when(self) -> float:
+        return self._when
 
 
 class _Task(asyncio.Task[Any]):
@@ -105,6 +125,8 @@ class SimExecutor:
 class SimLoop(asyncio.BaseEventLoop):
     """The loop. `shuffled` draws the next handle among all that are ready, else first come."""
 
+    _stopping: bool
+
     def __init__(self, rng: random.Random, *, shuffled: bool = True) -> None:
         super().__init__()
         self.rng = rng
@@ -120,10 +142,11 @@ class SimLoop(asyncio.BaseEventLoop):
         # The process whose blocking call runs now, if one does.
         self.blocking: Process | None = None
         self.network: Any = None
-        self._soon: list[_Handle | _Timer] = []
-        self._timers: list[tuple[float, int, _Timer]] = []
+        self._soon: list[_Handle] = []
+        self._timers: list[tuple[float, int, _Handle]] = []
         self._timer_number = 0
         self._graveyard: list[object] = []
+        self._owners: dict[int, Process] = {}
         self.tasks: list[_Task] = []
         self.set_task_factory(_make_task)
 
@@ -159,7 +182,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """SIGCONT: what could not run meanwhile is ready."""
         process.stopped = False
         self.note("continue", process)
-        self._soon += process.held  # type: ignore[arg-type]
+        self._soon += process.held
         process.held = []
 
     def note(self, what: str, process: Process | None = None) -> None:
@@ -178,7 +201,6 @@ class SimLoop(asyncio.BaseEventLoop):
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         handle = _Handle(callback, args, self, context)
-        handle.process = PROCESS.get() if context is None else context.get(PROCESS, WORLD)
         self._soon.append(handle)
         return handle
 
@@ -191,8 +213,8 @@ class SimLoop(asyncio.BaseEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        timer = _Timer(when, callback, args, self, context)
-        timer.process = PROCESS.get() if context is None else context.get(PROCESS, WORLD)
+        timer = _Handle(callback, args, self, context)
+        timer._when = when
         self._timer_number += 1
         heapq.heappush(self._timers, (when, self._timer_number, timer))
         return timer
@@ -257,41 +279,40 @@ class SimLoop(asyncio.BaseEventLoop):
         self.call_at(self.now + self.disk_delay(), _hear, future, result, error)
 
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None,
-                                **_: Any) -> Any:  # type: ignore[override]  # fmt: skip
+                                **_: Any) -> Any:  # fmt: skip
         return await self.network.connect(protocol_factory, host, port)
 
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, *,
-                            sock: Any = None, **_: Any) -> Any:  # type: ignore[override]  # fmt: skip
+                            sock: Any = None, **_: Any) -> Any:  # fmt: skip
         if sock is not None:
             host, port = sock.getsockname()[:2]
         return self.network.listen(protocol_factory, host, port)
 
     def _run_once(self) -> None:
-        soon, timers = self._soon, self._timers
-        if not soon:
-            while timers and timers[0][2].cancelled():
-                heapq.heappop(timers)
-            if not timers:
-                raise Deadlock("; ".join(self._waiting()))
-            self.now = max(self.now, timers[0][0])
-        while timers and timers[0][0] <= self.now:
-            timer = heapq.heappop(timers)[2]
-            if not timer.cancelled():
-                soon.append(timer)
-        if not soon:
-            return
-        if self.shuffled and len(soon) > 1:
-            at = int(self.rng.random() * len(soon))
-            soon[at], soon[-1] = soon[-1], soon[at]
-            handle = soon.pop()
-        else:
-            handle = soon.pop(0)
-        if not handle.cancelled():
-            self._step(handle)
+        """Runs handles until the loop is told to stop."""
+        soon, timers, draw = self._soon, self._timers, self.rng.random
+        while not self._stopping:
+            if not soon:
+                while timers and timers[0][2]._cancelled:
+                    heapq.heappop(timers)
+                if not timers:
+                    raise Deadlock("; ".join(self._waiting()))
+                if timers[0][0] > self.now:
+                    self.now = timers[0][0]
+            while timers and timers[0][0] <= self.now:
+                timer = heapq.heappop(timers)[2]
+                if not timer._cancelled:
+                    soon.append(timer)
+            if not soon:
+                continue
+            at = int(draw() * len(soon)) if self.shuffled else 0
+            handle = soon.pop(at)
+            if not handle._cancelled:
+                self._step(handle)
 
-    def _step(self, handle: "_Handle | _Timer") -> None:
+    def _step(self, handle: _Handle) -> None:
         process = handle.process
-        if process.alive and self.before_step is not None and not process.stopped:
+        if self.before_step is not None and process.alive and not process.stopped:
             self.before_step(process)
         if not process.alive:
             self._graveyard.append(handle)
@@ -302,12 +323,28 @@ class SimLoop(asyncio.BaseEventLoop):
         process.steps += 1
         self.steps += 1
         self.now += STEP_S
-        self.trace.append((self.now, process.name, _name_of(handle)))
-        handle._run()
+        callback = handle._callback
+        self.trace.append((self.now, process.name, _name_of(callback)))
+        try:
+            handle._context.run(callback, *handle._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as an event loop does
+            self.call_exception_handler({"message": _name_of(callback), "exception": error})
+
+    def _asyncgen_firstiter_hook(self, agen: Any) -> None:
+        self._owners[id(agen)] = PROCESS.get()
+
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        owner = self._owners.pop(id(agen), WORLD)
+        if owner.alive:
+            self.call_soon(self.create_task, agen.aclose(), context=self.context_of(owner))
+        else:
+            self._graveyard.append(agen)
 
     def _waiting(self) -> list[str]:
         return [
-            f"{task.get_name()} in {task.get_coro().__qualname__}"  # type: ignore[union-attr]
+            f"{task.get_name()} in {getattr(task.get_coro(), '__qualname__', '?')}"
             for task in self.tasks
             if not task.done()
         ]
@@ -329,9 +366,10 @@ def _hear(future: "asyncio.Future[Any]", result: object, error: BaseException | 
         future.set_result(result)
 
 
-def _name_of(handle: asyncio.Handle) -> str:
-    callback = handle._callback  # type: ignore[attr-defined]
+def _name_of(callback: Any) -> str:
     owner = getattr(callback, "__self__", None)
-    if isinstance(owner, asyncio.Task):
-        return str(getattr(owner.get_coro(), "__qualname__", "?"))
-    return str(getattr(callback, "__qualname__", type(callback).__name__))
+    if owner.__class__ is _Task:
+        coroutine = owner.get_coro()
+        return str(getattr(coroutine, "__qualname__", type(coroutine).__name__))
+    name = getattr(callback, "__qualname__", None)
+    return type(callback).__name__ if name is None else str(name)

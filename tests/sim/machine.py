@@ -156,15 +156,14 @@ class Connector(BaseConnector):
     def __init__(self, **_: object) -> None:
         super().__init__()
 
-    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> Any:
-        del traces, timeout
+    async def _create_connection(self, req: Any, *_: Any) -> Any:
         try:
-            _, protocol = await self._loop.create_connection(
+            made: Any = await self._loop.create_connection(
                 self._factory, req.url.raw_host, req.url.port
             )
         except OSError as error:
             raise aiohttp.ClientConnectorError(req.connection_key, error) from error
-        return protocol
+        return made[1]
 
 
 def _fsync(machines: Machines) -> Callable[[int], None]:

@@ -100,9 +100,8 @@ class Network:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
         chosen = there[int(self.rng.random() * len(there))]
         link = self.link(mine.host, chosen.process.host)
-        await asyncio.sleep(self.delay(link))
-        while link.cut_until > self.loop.now:
-            await asyncio.sleep(link.cut_until - self.loop.now)
+        left = link.cut_until - self.loop.now
+        await asyncio.sleep(max(0.0, left) + self.delay(link))
         if not chosen.process.alive:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
         client = End(self, mine, copy_context(), link, serves=False)
@@ -150,6 +149,15 @@ class Listener(asyncio.AbstractServer):
 
     def is_serving(self) -> bool:
         return True
+
+    def get_loop(self) -> SimLoop:
+        return self._network.loop
+
+    async def start_serving(self) -> None:
+        """Does nothing: it serves from the start."""
+
+    async def serve_forever(self) -> None:
+        await asyncio.Event().wait()
 
 
 class Socket:

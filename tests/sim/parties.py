@@ -1,6 +1,7 @@
 """Those who are not under test: an operator, and the devices of clients."""
 
 import asyncio
+import base64
 import json
 import random
 from collections.abc import Callable
@@ -20,9 +21,7 @@ from tests.sim.profile import Profile
 from tests.sim.template import TOKEN, query_name, rows_of
 from tests.sim.world import World
 
-POLICY: Final = Policy(
-    cohort_min=1, epsilon_round=1_000.0, delta=1e-8, epsilon_period=100_000.0
-)
+POLICY: Final = Policy(cohort_min=1, epsilon_round=1_000.0, delta=1e-8, epsilon_period=100_000.0)
 PATIENCE: Final = Patience(attempts=3, wait_max_s=10.0, step_s=0)
 DONE: Final = (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.REJECTED, Outcome.LAPSED)
 
@@ -94,7 +93,9 @@ class Operator:
         for number in range(self._profile.rounds):
             if number:
                 await asyncio.sleep(self._rng.uniform(0.1, 3.0))
-            while not await self._open(number + 1):
+            while True:
+                if await self._open(number + 1):
+                    break
                 await asyncio.sleep(0.5)
 
     async def _open(self, wanted: int) -> bool:
@@ -127,9 +128,7 @@ class Operator:
             found.append(round_id)
             self.closes = max(self.closes, row["closes"] - EPOCH)
             if round_id not in self.envelopes:
-                got = await http.request(
-                    "GET", f"/admin/v1/rounds/{row['round']}", token=TOKEN
-                )
+                got = await http.request("GET", f"/admin/v1/rounds/{row['round']}", token=TOKEN)
                 if got.status != 200:
                     raise TransportError(f"status {got.status}")
                 self.envelopes[round_id] = _envelope(got)
@@ -137,8 +136,6 @@ class Operator:
 
 
 def _envelope(reply: Reply) -> bytes:
-    import base64  # noqa: PLC0415
-
     return base64.b64decode(json.loads(reply.body)["envelope"])
 
 
@@ -200,14 +197,16 @@ class Crowd:
             rounds = None if asks else list(self._operator.envelopes.values())
             device.receipts += await client.contribute(rounds, early=True)
             waiting = device.store.pending("http://collector:80")
-            if not waiting and self._over():
+            if not waiting and self._over(device):
                 break
-            await asyncio.sleep(self._rng.uniform(0.3, 1.5))
+            await asyncio.sleep(self._rng.uniform(0.5, 2.5))
         device.finished = True
         transport.close()
 
-    def _over(self) -> bool:
+    def _over(self, device: Device) -> bool:
         """Whether no round can come any more that this client could answer."""
         operator, profile = self._operator, self._world.profile
-        opened = len(operator.envelopes) >= profile.rounds
-        return opened and self._world.loop.now > operator.closes + 1
+        if len(operator.envelopes) < profile.rounds:
+            return False
+        answered = all(device.verdict(it) is not None for it in operator.envelopes)
+        return answered or self._world.loop.now > operator.closes + 1

@@ -59,7 +59,7 @@ class Profile:
     shard_bits: int = 0
     open_s: int = 4
     fault_s: float = 0.0
-    answer_s: int = 120
+    answer_s: int = 45
     cohort: Literal["roomy", "full", "small"] = "roomy"
     twins: int = 0
     liars: int = 0
@@ -100,7 +100,7 @@ class Profile:
             shard_bits=_pick(rng, (0, 0, 0, 1)),
             open_s=rng.randint(3, 6),
             fault_s=0.0 if calm else rng.uniform(4, 12),
-            answer_s=120,
+            answer_s=45,
             cohort=_pick(rng, ("roomy", "roomy", "roomy", "full", "full", "small")),
             twins=rng.randint(0, 3),
             liars=rng.randint(0, 2),

@@ -1,106 +1,36 @@
-"""One seed: a deployment, its faults, their end, and what must hold then.
+"""Seeds, each in a process of its own.
 
-A seed runs in a process of its own, which ends without any destructor having run: what was killed
-stays dead, and no seed knows of another.
+Such a process ends without any destructor having run: what was killed stays dead, and no seed knows
+of another. A worker warms up with a seed without faults, then forks once for each seed.
 """
 
-import asyncio
 import atexit
 import functools
 import gc
-import hashlib
 import os
 import pickle
-import random
 import selectors
 import shutil
 import signal
-import sqlite3
 import tempfile
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from client_py.transport import TransportError
-from collector.database import FILE
+from dandelion.descriptor import Descriptor, Envelope
 from dandelion.privacy import accounting
-from dandelion.round import Phase
-from tests.sim.checks import Checks
-from tests.sim.loop import Deadlock, SimLoop
-from tests.sim.machine import install
-from tests.sim.nemesis import Nemesis
-from tests.sim.parties import Crowd, Http, Operator
 from tests.sim.profile import Profile
+from tests.sim.scenario import Outcome, Prepare, simulate
 from tests.sim.template import Template, make_template
 from tests.sim.world import World
 
-# Virtual seconds after the faults within which everybody must be done, and until a purge.
-LIVELY_S: Final = 90.0
-STEPS_MAX: Final = 400_000
-WALL_S: Final = 60
+WALL_S: Final = 120
 
 Mutation = Callable[[], AbstractContextManager[None]]
-Prepare = Callable[[int, World], None]
-
-
-@dataclass
-class Outcome:
-    """What a seed came to. `violations` is empty if all invariants held."""
-
-    seed: int
-    violations: list[str] = field(default_factory=list)
-    phases: list[str] = field(default_factory=list)
-    seen: Counter[str] = field(default_factory=Counter)
-    steps: int = 0
-    steps_by_host: dict[str, int] = field(default_factory=dict)
-    virtual_s: float = 0.0
-    digest: str = ""
-    trace: list[str] = field(default_factory=list)
-
-
-def run_seed(
-    seed: int,
-    *,
-    profile: Profile | None = None,
-    mutate: Mutation | None = None,
-    prepare: Callable[[World], None] | None = None,
-    trace: bool = False,
-) -> Outcome:
-    """Runs one seed in a child process.
-
-    Args:
-        seed: decides everything, together with the profile.
-        profile: instead of the seed's own.
-        mutate: makes a context in which the product is broken on purpose.
-        prepare: is given the world before anything runs, for example to plan a crash.
-        trace: whether the outcome carries the whole trace.
-    """
-    template = the_template()
-    folder = Path(tempfile.mkdtemp(prefix="sim-", dir=_memory()))
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _child(writing, seed, profile or Profile.draw(seed), mutate, prepare, trace,
-               template, folder)  # fmt: skip
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        data = pipe.read()
-    _, status = os.waitpid(child, 0)
-    shutil.rmtree(folder, ignore_errors=True)
-    if status or not data:
-        return Outcome(seed, [f"sim: the process ended with status {status}"])
-    outcome: Outcome = pickle.loads(data)
-    return outcome
-
 
 _TEMPLATE: list[Template] = []
-# What a warm-up leaves behind; nothing of it may ever be collected.
-_KEPT: list[object] = []
 
 
 def run_many(
@@ -226,7 +156,7 @@ def _worker(
             if code:
                 _send(writing, Outcome(seed, [f"sim: the process ended with status {code}"]))
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - shown, and the process ends
         traceback.print_exc()
     finally:
         os._exit(status)
@@ -234,14 +164,22 @@ def _worker(
 
 def warm_up() -> None:
     """Runs a seed without faults here, so that forks find everything imported and compiled."""
-    # Pure and slow: a search for the least epsilon.
+    # Pure and slow: a search for the least epsilon, and signatures of what every party reads.
     accounting.epsilon = functools.lru_cache(maxsize=None)(accounting.epsilon)
+    kinds: tuple[Any, ...] = (Descriptor, Envelope)
+    for kind in kinds:
+        kind.decode = _remembered(kind.decode)
     folder = Path(tempfile.mkdtemp(prefix="sim-", dir=_memory()))
     try:
         the_template().copy_to(folder)
-        _KEPT.append(simulate(0, Profile(), folder, None, False))
+        simulate(0, Profile(), the_template(), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remembered(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    cached = functools.lru_cache(maxsize=None)(decode)
+    return lambda data: cached(bytes(data))
 
 
 def the_template() -> Template:
@@ -272,152 +210,10 @@ def _child(
         signal.alarm(WALL_S)
         the_template().copy_to(folder)
         with (mutate or nullcontext)():
-            outcome = simulate(seed, profile, folder, prepare, trace)
+            outcome = simulate(seed, profile, the_template(), folder, prepare, trace=trace)
         _send(writing, outcome)
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - shown, and the process ends
         traceback.print_exc()
     finally:
         os._exit(status)
-
-
-def simulate(
-    seed: int, profile: Profile, folder: Path, prepare: Prepare | None, trace: bool
-) -> Outcome:
-    """Runs one seed here. The interpreter is of no use for anything else afterwards."""
-    rng = random.Random(f"run {seed}")
-    loop = SimLoop(rng, shuffled=profile.shuffled)
-    asyncio.set_event_loop(loop)
-    world = World(loop, rng, profile, the_template(), folder)
-    _KEPT.append(world)
-    install(world.machines)
-    if prepare is not None:
-        prepare(seed, world)
-    outcome = Outcome(seed)
-    scenario = _Scenario(world, profile, rng, outcome)
-    try:
-        loop.run_until_complete(scenario.run())
-    except (Deadlock, _Endless) as error:
-        outcome.violations.append(f"I8: {type(error).__name__}: {error}")
-    outcome.seen += world.seen + world.net.seen
-    for host, event, _ in world.machines.lines:
-        outcome.seen[f"log_{host[0]}_{event}"] += 1
-    outcome.steps = loop.steps
-    outcome.virtual_s = loop.now
-    lines = [f"{at:.6f} {who} {what}" for at, who, what in loop.trace]
-    outcome.digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
-    if trace:
-        outcome.trace = lines
-    return outcome
-
-
-class _Endless(Exception):
-    """Too many steps: something goes round in circles."""
-
-
-class _Scenario:
-    """From the first start to the last check."""
-
-    def __init__(
-        self, world: World, profile: Profile, rng: random.Random, outcome: Outcome
-    ) -> None:
-        self._world = world
-        self._profile = profile
-        self._outcome = outcome
-        self._operator = Operator(world, profile, rng)
-        self._crowd = Crowd(world, profile, self._operator, rng)
-        self._nemesis = Nemesis(world, profile, rng)
-        self._artefacts: dict[str, set[bytes]] = {}
-
-    async def run(self) -> None:
-        world = self._world
-        for name in reversed(world.names):
-            world.boot(name)
-        operator = asyncio.create_task(self._operator.run())
-        self._crowd.start()
-        await self._nemesis.run()
-        if not await self._lively(operator):
-            return
-        if self._profile.purge:
-            await self._reach(max(self._ends()) + 3)
-        # Everybody dies once more and comes back.
-        for name in world.names:
-            world.kill(name)
-        await asyncio.sleep(1.0)
-        world.heal()
-        await asyncio.sleep(3.0)
-        await self._read()
-        self._check()
-
-    async def _lively(self, operator: "asyncio.Task[None]") -> bool:
-        """Whether everybody is done within `LIVELY_S`."""
-        loop = self._world.loop
-        end = loop.now + LIVELY_S
-        while loop.now < end:
-            await asyncio.sleep(0.5)
-            if loop.steps > STEPS_MAX:
-                raise _Endless(f"{loop.steps} steps")
-            await self._read()
-            devices = self._crowd.devices
-            if operator.done() and all(it.finished for it in devices) and self._all_ended():
-                return True
-        late = [it.name for it in self._crowd.devices if not it.finished]
-        phases = {key.hex()[:8]: str(it) for key, it in self._phases().items()}
-        self._say(f"I8: opened {operator.done()}, without an answer {late}, rounds {phases}")
-        self._check()
-        return False
-
-    def _say(self, text: str) -> None:
-        self._outcome.violations.append(text)
-
-    def _phases(self) -> dict[bytes, Phase]:
-        with closing(sqlite3.connect(self._world.folder / "collector" / FILE)) as connection:
-            rows = connection.execute("SELECT round, phase FROM rounds").fetchall()
-        return {row[0]: Phase(row[1]) for row in rows}
-
-    def _all_ended(self) -> bool:
-        ended = (Phase.RELEASED, Phase.ABANDONED, Phase.DAMAGED)
-        return all(phase in ended for phase in self._phases().values())
-
-    def _ends(self) -> list[float]:
-        return [self._operator.closes + self._profile.answer_s]
-
-    async def _reach(self, moment: float) -> None:
-        await asyncio.sleep(max(0.0, moment - self._world.loop.now))
-
-    async def _read(self) -> None:
-        """Reads what is published; it must be the same each time."""
-        for round_id, phase in self._phases().items():
-            if phase is not Phase.RELEASED:
-                continue
-            http = Http("http://collector:80", timeout_s=5.0)
-            try:
-                reply = await http.request("GET", f"/v1/releases/{round_id.hex()}")
-            except TransportError:
-                continue
-            finally:
-                http.close()
-            if reply.status == 200:
-                found = self._artefacts.setdefault(round_id.hex(), set())
-                found.add(reply.body)
-                if len(found) > 1:
-                    self._say("I7: a release changed")
-
-    def _check(self) -> None:
-        world = self._world
-        checks = Checks(
-            world.folder,
-            self._crowd.devices,
-            forgot=world.forgot,
-            clocks="clock" in self._profile.actions,
-        )
-        checks.run()
-        self._outcome.violations += checks.violations
-        self._outcome.phases = checks.phases
-        for phase in checks.phases:
-            self._outcome.seen[f"round_{phase}"] += 1
-        for device in self._crowd.devices:
-            for receipt in device.receipts:
-                self._outcome.seen[f"client_{receipt.outcome}_{receipt.token}"] += 1
-        for fault in world.loop.faults:
-            self._say(f"fault: {fault}")

@@ -7,7 +7,7 @@ store ends below `RedisStore`: see `store`.
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,7 +23,7 @@ from tests.sim.loop import WORLD, Process, SimLoop
 from tests.sim.machine import EPOCH, Host, Machines
 from tests.sim.net import Network, Quality
 from tests.sim.profile import Profile
-from tests.sim.store import SimServer
+from tests.sim.store import Channel, SimServer
 from tests.sim.template import HELPERS, Template
 
 T = TypeVar("T")
@@ -122,9 +122,8 @@ class World:
             return self._store()
         if process.host in HELPERS:
             config = self._helpers[process.host]
-            helper.app.make_app.__kwdefaults__.update(
-                clock=self.machines.time, steady=self.loop.time
-            )
+            make_app: Any = helper.app.make_app
+            make_app.__kwdefaults__ = {"clock": self.machines.time, "steady": self.loop.time}
             return helper.app.serve(config, stop)
         return self._collector(process, stop)
 
@@ -153,7 +152,8 @@ class World:
 
     async def _store(self) -> None:
         self.server.restart()
-        while True:
+        # A server that cannot make durable what it is told ends by itself.
+        while self.server.up:
             await asyncio.sleep(SYNC_S)
             if self.profile.policy == "everysec":
                 self.server.sync()
@@ -164,7 +164,7 @@ class World:
             at = self.loop.now + self.rng.random() * 0.01
             self._fail(future, process, at)
 
-    def _channel(self, process: Process) -> Callable[[Callable[[], T]], Awaitable[T]]:
+    def _channel(self, process: Process) -> Channel:
         """The network between one process and the store: each call is a trip of its own."""
         link = self.net.link(process.host, "s")
         loop, rng, seen = self.loop, self.rng, self.seen
@@ -277,6 +277,7 @@ class World:
         self.net.heal()
         for host in self.machines.hosts.values():
             host.ahead_s, host.disk_full, host.dies_at_disk = 0.0, False, 0
+        self.server.disk_full = False
         for name in self.names:
             self.resume(name)
             self.boot(name)
