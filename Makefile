@@ -1,10 +1,11 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types vectors bench million soak plots lock clean
+.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
 EPSILON ?= 1
+SECONDS ?= 600
 MINUTES ?= 10
 ARGS ?=
 
@@ -52,6 +53,9 @@ soak: setup ## a steady 2,900 reports/s for MINUTES=10 while rounds open, seal a
 
 plots: setup ## cost against clients and slots, measured anew and drawn into docs/
 	@$(BIN)/python -m tests.bench.plots $(ARGS)
+
+chaos: setup ## real processes under faults, SECONDS=600 SEED=1; ARGS="--profile kill" for one kind
+	@$(BIN)/python -m tests.faults --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
 	@scripts/lock.sh $(ARGS)
