@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -10,11 +11,15 @@ from aiohttp import web
 
 from dandelion.errors import TOKENS
 from tests.collector.builders import descriptor_for
-from tests.edge.corpus import CANARY, GROUPS, Case, Target
+from tests.edge.corpus import CANARY, GROUPS, SMUGGLED, Case, Target
 from tests.edge.server import SHORT
 from tests.edge.wire import Listener, answers, listener, talk
 
 KINDS = ("collector", "admin", "helper")
+COLLECTOR = pytest.mark.parametrize("it", ["collector"], indirect=True)
+HELPER = pytest.mark.parametrize("it", ["helper"], indirect=True)
+LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 # All that a refusal may say in its headers.
 HEADERS = {"server", "date", "content-type", "content-length", "connection", "cache-control"}
 HEADERS |= {"x-content-type-options", "dandelion-window", "allow", "retry-after", "vary"}
@@ -101,6 +106,68 @@ async def test_doubtful_requests(it: Listener, request: pytest.FixtureRequest, g
     assert after["stored"] == before["stored"]
     good = await it.good()
     assert good.status in {"collector": (201, 200), "admin": (201, 409), "helper": (404,)}[kind]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_deadlines(it: Listener) -> None:
+    """Silent, dripping, and without their body: cut or told so; and the listener works on."""
+    target = it.where.target
+    assert await talk(it.port, b"") == b""
+    assert await talk(it.port, b"POST /v1/", pieces=9) == b""
+    for part in (b"", target.body[:20]):
+        [answer] = answers(await talk(it.port, target.request(target.size, body=part)))
+        assert answer.token == "request_timeout"
+    assert (await it.good()).status in (200, 201, 404, 409)
+
+
+@HELPER
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_helper_says_continue_to_its_collector_only(it: Listener) -> None:
+    """Who has no token is refused before a body is invited; who has one is invited once."""
+    target = it.where.target
+    expect = ("Expect: 100-continue", target.size, "Connection: close")
+    stranger = replace(target, lines=())
+    [answer] = answers(await talk(it.port, stranger.request(*expect, body=b"")))
+    assert answer.token == "unauthorized"
+    found = answers(await talk(it.port, target.request(*expect)))
+    assert [answer.status for answer in found] == [100, 404]
+
+
+@COLLECTOR
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_thousand_requests_in_one_go(it: Listener) -> None:
+    """All are answered, in order; a report a thousand times is one report."""
+    target = it.where.target
+    await it.good()
+    report, other = target.request(target.size), LIVE + LIVE.replace(b"/livez", b"/nothing")
+    came = await talk(it.port, (report + other) * 333 + LAST)
+    assert [answer.status for answer in answers(came)] == [200, 200, 404] * 333 + [200]
+
+
+@COLLECTOR
+@pytest.mark.asyncio(loop_scope="module")
+async def test_nothing_after_a_doubtful_request_is_read(it: Listener) -> None:
+    """A thousand good requests behind a bad one: one refusal, and nothing else."""
+    target = it.where.target
+    bad = target.request(target.size, "Transfer-Encoding: chunked")
+    [answer] = answers(await talk(it.port, bad + target.request(target.size) * 1_000))
+    assert answer.status == 400
+
+
+@COLLECTOR
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_body_is_no_request_whatever_it_upgrades_to(it: Listener) -> None:
+    """Nothing is upgraded, and what is declared as a body is never read as a request."""
+    target, size = it.where.target, f"Content-Length: {len(SMUGGLED)}"
+    requests = []
+    for protocol in ("websocket", "h2c", "TLS/1.0", "x"):
+        upgrade = ("Connection: Upgrade", f"Upgrade: {protocol}", "HTTP2-Settings: AAMAAABk", size)
+        for method, path in [("GET", "/livez"), ("POST", target.path), ("PUT", "/livez")]:
+            made = target.request(*upgrade, method=method, target=path, body=SMUGGLED)
+            requests.append(made)
+    for came in await asyncio.gather(*(talk(it.port, request) for request in requests)):
+        [answer] = answers(came)
+        assert answer.status != 101
 
 
 def test_the_corpus_is_large() -> None:

@@ -1,0 +1,200 @@
+"""What a listener gives to connections: places, time, and an end. The same guard on all of them."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from aiohttp.web_protocol import RequestHandler
+
+from collector.config import Limits
+from dandelion.service import http_guard
+from dandelion.service.http_guard import Runner
+from tests.edge.server import SHORT
+from tests.edge.wire import answers, listener, talk
+
+LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+SLOW = Limits(header_s=60, keepalive_s=60, connections_max=20)
+
+
+class Bare:
+    """The guard around three handlers: `/livez`, `/hang` until told, `/large`."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.go_on = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self.runner.addresses[0][1]
+        return port
+
+    async def live(self, _: web.BaseRequest) -> web.Response:
+        """Says that it lives."""
+        return web.Response()
+
+    async def hang(self, _: web.BaseRequest) -> web.Response:
+        """Answers when told."""
+        await self.go_on.wait()
+        return web.Response()
+
+    async def large(self, _: web.BaseRequest) -> web.Response:
+        """A little more than a socket takes from a writer whose reader does not read."""
+        return web.Response(body=bytes(40_000))
+
+
+@asynccontextmanager
+async def bare(limits: Limits) -> AsyncIterator[Bare]:
+    """A guarded listener of this process."""
+    app = web.Application()
+    runner = Runner(app, limits, lambda error: None)
+    it = Bare(runner)
+    for path, handler in {"/livez": it.live, "/hang": it.hang, "/large": it.large}.items():
+        app.router.add_get(path, handler)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield it
+    finally:
+        it.go_on.set()
+        await runner.cleanup()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that the other side does."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the other side has no event to wait for
+            await asyncio.sleep(0.02)
+
+
+async def hold(port: int, count: int, start: bytes, held: ExitStack) -> None:
+    """Opens connections that send `start` and then nothing, for as long as `held` is open."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        client = held.enter_context(socket.socket())
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        await loop.sock_sendall(client, start)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /li", LIVE], ids=["silent", "half", "idle"])
+async def test_a_full_listener_makes_room(start: bytes) -> None:
+    """When every place is taken by connections that bring nothing, the next client gets one."""
+    with ExitStack() as held:
+        async with bare(SLOW) as it:
+            await hold(it.port, SLOW.connections_max, start, held)
+            await until(lambda: it.runner.connections == SLOW.connections_max)
+            # The sweeper must have seen them at rest.
+            await asyncio.sleep(2 * http_guard.SWEEP_S)
+            for _ in range(5):
+                assert [a.status for a in answers(await talk(it.port, LAST))] == [200]
+            assert it.runner.counters.refused == 0
+
+
+async def test_control_without_making_room_the_next_client_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With nothing to spare, a few silent connections keep everybody out."""
+    monkeypatch.setattr(http_guard, "_at_rest", lambda _: False)
+    with ExitStack() as held:
+        async with bare(SLOW) as it:
+            await hold(it.port, SLOW.connections_max, b"", held)
+            await until(lambda: it.runner.connections == SLOW.connections_max)
+            await asyncio.sleep(2 * http_guard.SWEEP_S)
+            assert await talk(it.port, LAST) == b""
+            assert it.runner.counters.refused == 1
+
+
+async def test_work_is_never_cut_to_make_room() -> None:
+    """Where every connection has a request under way, the newcomer is refused, not the work."""
+    async with bare(SLOW) as it:
+        head = LAST.replace(b"/livez", b"/hang")
+        working = [asyncio.create_task(talk(it.port, head)) for _ in range(SLOW.connections_max)]
+        await until(lambda: it.runner.connections == SLOW.connections_max)
+        await asyncio.sleep(2 * http_guard.SWEEP_S)
+        assert await talk(it.port, LAST) == b""
+        it.go_on.set()
+        for came in await asyncio.gather(*working):
+            assert [answer.status for answer in answers(came)] == [200]
+
+
+def unread(port: int) -> socket.socket:
+    """A client that asks for much, fetches nothing, and stays."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+    client.connect(("127.0.0.1", port))
+    client.setblocking(False)
+    return client
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener's sockets take little, so an answer that nobody fetches stays with it."""
+    real = http_guard.Connection.connection_made
+
+    def made(self: http_guard.Connection, transport: asyncio.BaseTransport) -> None:
+        there = transport.get_extra_info("socket")
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        real(self, transport)
+
+    monkeypatch.setattr(http_guard.Connection, "connection_made", made)
+
+
+CLOSING = LAST.replace(b"/livez", b"/large")
+
+
+@pytest.mark.usefixtures("small_buffers")
+async def test_a_last_answer_that_nobody_fetches_ends() -> None:
+    """A connection that is closed with an answer on its way is cut if the client lets it lie."""
+    async with bare(Limits(keepalive_s=0.4, header_s=0.4)) as it:
+        client = unread(it.port)
+        await asyncio.get_running_loop().sock_sendall(client, CLOSING)
+        await until(lambda: it.runner.connections == 1)
+        await until(lambda: it.runner.connections == 0)
+        assert it.runner.counters.swept == 1
+        client.close()
+
+
+@pytest.mark.usefixtures("small_buffers")
+async def test_control_without_the_sweeper_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiohttp waits for such a client for ever."""
+
+    async def asleep(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(http_guard, "_sweep", asleep)
+    async with bare(Limits(keepalive_s=0.4, header_s=0.4)) as it:
+        client = unread(it.port)
+        await asyncio.get_running_loop().sock_sendall(client, CLOSING)
+        await until(lambda: it.runner.connections == 1)
+        await asyncio.sleep(2)
+        assert it.runner.connections == 1
+        client.close()
+
+
+async def test_a_helper_bounds_connections_before_it_knows_who_they_are() -> None:
+    """Three hundred strangers at a door with fifty places: its collector still gets in."""
+    async with listener(
+        "helper", **SHORT | {"header_s": 30, "keepalive_s": 30}, connections_max=50
+    ) as it:
+        with ExitStack() as held:
+            await hold(it.port, 300, b"", held)
+            await asyncio.sleep(3 * http_guard.SWEEP_S)
+            state = await it.state()
+            assert state["connections"] <= 50
+            assert state["swept"] + state["refused"] >= 250
+            assert (await it.good()).status == 404
+
+
+def test_what_is_relied_on_exists() -> None:
+    """The private parts of aiohttp that the guard uses are there."""
+    for name in ("_request_in_progress", "_request_count", "_waiter", "_manager", "_messages"):
+        assert name in RequestHandler.__slots__
+    request = make_mocked_request("GET", "/")
+    assert request.version == request._cache["version"]
