@@ -23,11 +23,11 @@ Json = dict[str, Any]
 REPORT_TOKENS: Final = [
     *("bad_request", "bad_length", "bad_version", "wrong_round", "bad_key", "truncated"),
     *("length_required", "encoding_refused", "media_type", "request_timeout"),
-    *("unknown_round", "not_open", "round_closed", "report_conflict", "round_damaged"),
+    *("not_found", "unknown_round", "not_open", "round_closed", "report_conflict", "round_damaged"),
     *("store_unavailable", "overloaded", "draining"),
 ]
-_ROUND_TOKENS: Final = ["unknown_round", "store_unavailable"]
-_RELEASE_TOKENS: Final = ["unknown_round", "not_released"]
+_ROUND_TOKENS: Final = ["not_found", "unknown_round", "store_unavailable"]
+_RELEASE_TOKENS: Final = ["not_found", "unknown_round", "not_released"]
 
 
 @cache

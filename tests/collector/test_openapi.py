@@ -126,6 +126,7 @@ async def test_answers_to_reports(tmp_path: Path) -> None:
         await post(body, Content_Type="image/png")
         await post(body, Sec_Fetch_Mode="navigate")
         await post(body, f"/v1/rounds/{'0' * 32}/reports")
+        await post(body, "/v1/rounds/%00/reports")
         store.blocked = True
         await post(plain_report(it.d, 3).encode())
         store.blocked = False
