@@ -6,7 +6,7 @@ running sum of its epoch and commits keys, sum and sequence number. What it reli
 - a report is acknowledged only after a commit that contains it is known to have happened;
 - a commit whose outcome is unknown is repeated, same number and same bytes, until it is known;
 - while a commit is under way the next batch gathers by itself; only an idle lane waits for company;
-- copies of one report that meet inside this process share one future, so a batch holds a key once.
+- copies of one report that meet inside this process share one fate, so a batch holds a key once.
 
 Leaves out: judging requests (`handlers`), and which lane a report belongs to (`ingest`).
 """
@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -49,6 +49,8 @@ class Outcome(StrEnum):
 
 
 Hold = Callable[[asyncio.Future[Outcome]], None]
+# Hears the fate of a report, once, on the event loop; it must neither wait nor raise.
+Tell = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,33 @@ class Observer(Protocol):
         """One answer of the store, as a word of a closed list."""
 
 
-@dataclass(eq=False, slots=True)
 class _Item:
     """A report on its way into the store, with the encoded body that will be added."""
 
-    entry: Entry
-    body: bytes
-    future: asyncio.Future[Outcome] = field(repr=False)
+    __slots__ = ("_futures", "body", "entry", "tell")
+
+    def __init__(self, entry: Entry, body: bytes, tell: Tell) -> None:
+        self.entry = entry
+        self.body = body
+        self.tell = tell
+        self._futures: list[asyncio.Future[Outcome]] = []
+
+    def future(self) -> asyncio.Future[Outcome]:
+        """One more who waits for the fate of this report."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
+        return future
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tells everybody who waits."""
+        self.tell(outcome)
+        for future in self._futures:
+            if not future.done():
+                future.set_result(outcome)
+
+
+def _nobody(_: Outcome) -> None:
+    """Told of a report whose sender waits for a future."""
 
 
 class LaneCommitter:
@@ -131,7 +153,7 @@ class LaneCommitter:
         whose end the body is kept here, whether or not anybody still waits for it.
         """
         while (earlier := self._pending.get(entry.epk)) is not None:
-            outcome = await asyncio.shield(earlier.future)
+            outcome = await earlier.future()
             same = earlier.body == body
             if outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE):
                 return Outcome.DUPLICATE if same else Outcome.CONFLICT
@@ -139,27 +161,27 @@ class LaneCommitter:
                 return outcome
         if self._final is not None:
             return self._final
-        future = self.offer(entry, body)
-        if future is None:
+        if not self.offer(entry, body, _nobody):
             return Outcome.UNAVAILABLE
+        future = self._pending[entry.epk].future()
         hold(future)
         return await asyncio.shield(future)
 
-    def offer(self, entry: Entry, body: bytes) -> asyncio.Future[Outcome] | None:
-        """Takes a report without waiting; its fate comes with the future, which nobody cancels.
+    def offer(self, entry: Entry, body: bytes, tell: Tell) -> bool:
+        """Takes a report without waiting; `tell` hears its fate, and until then `body` is kept.
 
-        None if it is not simply one more report: a copy of it is under way, or the committer takes
+        False if it is not simply one more report: a copy of it is under way, or the committer takes
         no more. `submit` knows what to say then.
         """
         if self._closing or self._final is not None or entry.epk in self._pending:
-            return None
-        item = _Item(entry, body, asyncio.get_running_loop().create_future())
+            return False
+        item = _Item(entry, body, tell)
         self._pending[entry.epk] = item
         self._queue.append(item)
         self._queued_bytes += len(body)
         if not self._busy:
             self._gather()
-        return item.future
+        return True
 
     def holds(self, epk: bytes) -> bool:
         """Whether a report with this key is under way."""
@@ -188,9 +210,8 @@ class LaneCommitter:
 
     def _settle(self, item: _Item, outcome: Outcome) -> None:
         """Answers everybody who waits for this report."""
-        self._pending.pop(item.entry.epk, None)
-        if not item.future.done():
-            item.future.set_result(outcome)
+        if self._pending.pop(item.entry.epk, None) is item:
+            item.settle(outcome)
 
     def _gather(self) -> None:
         """Decides when an idle lane commits. A busy one looks at the queue when it is done."""

@@ -11,6 +11,7 @@ Leaves out: what a report is worth (`ingest`, `committer`), and deadlines of con
 """
 
 import asyncio
+from collections import deque
 from email.utils import formatdate
 from typing import Final
 
@@ -21,7 +22,7 @@ from collector.book import Round
 from collector.committer import Outcome
 from collector.handlers import Public, count_refusal, public_headers, report_answer
 from collector.problems import fault
-from dandelion.errors import DandelionError, RuleError
+from dandelion.errors import DandelionError
 from dandelion.params import MEDIA_REPORT, MEDIA_REPORT_SAFELISTED
 from dandelion.service.http_guard import Connection
 from dandelion.service.problems import PLAIN_HEADERS, problem_response
@@ -44,6 +45,9 @@ class Express:
         # Whole answers by outcome and origin. They carry the time, so they last for a second.
         self._answers: dict[tuple[Outcome, str | None], bytes] = {}
         self._second = 0
+        # In the order they came, which is that of their deadlines: one timer is enough.
+        self._line: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def take(self, connection: Connection, message: RawRequestMessage, body: StreamReader) -> bool:
         """Whether it answers this request; see `ShortWay.take`."""
@@ -65,12 +69,38 @@ class Express:
         ):
             return False
         connection.begin()
-        waiting = _Waiting(self, connection, size, headers.get(hdrs.ORIGIN))
-        waiting.start(round_, body.read_nowait())
+        _Waiting(self, connection, size, headers.get(hdrs.ORIGIN)).start(round_, body.read_nowait())
         return True
 
+    def queue(self, waiting: "_Waiting") -> None:
+        """Sees to it that a report is answered in time, whether or not its fate is known."""
+        self._line.append(waiting)
+        if self._timer is None:
+            self._wait_for_first()
+
+    def _wait_for_first(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._line and self._line[0].answered:
+            self._line.popleft()
+        self._timer = None
+        if self._line:
+            due = self._line[0].started + self.public.config.limits.answer_s
+            self._timer = loop.call_at(due, self._send_away)
+
+    def _send_away(self) -> None:
+        oldest = asyncio.get_running_loop().time() - self.public.config.limits.answer_s
+        while self._line and (self._line[0].answered or self._line[0].started <= oldest):
+            waiting = self._line.popleft()
+            if not waiting.answered:
+                waiting.refuse("store_unavailable")
+        self._wait_for_first()
+
     def answer(self, outcome: Outcome, origin: str | None) -> bytes:
-        """The bytes of an answer to a report that is in."""
+        """The bytes of the answer to a report.
+
+        Raises:
+            RuleError: it is not in.
+        """
         now = int(self.public.clock())
         if now != self._second:
             self._answers.clear()
@@ -78,7 +108,9 @@ class Express:
         key = (outcome, origin if origin in self.public.config.allowed_origins else None)
         made = self._answers.get(key)
         if made is None:
-            made = self._answers[key] = self.encode(report_answer(outcome), origin)
+            made = self._answers[key] = self.encode(
+                report_answer(outcome, draining=self.public.ingest.draining), origin
+            )
         return made
 
     def refusal(self, error: DandelionError | str, origin: str | None) -> bytes:
@@ -102,7 +134,7 @@ class Express:
 class _Waiting:
     """One report between its last byte and its answer."""
 
-    __slots__ = ("_answered", "_connection", "_express", "_origin", "_size", "_started", "_timer")
+    __slots__ = ("_connection", "_express", "_origin", "_size", "answered", "started")
 
     def __init__(
         self, express: Express, connection: Connection, size: int, origin: str | None
@@ -111,70 +143,70 @@ class _Waiting:
         self._connection = connection
         self._size = size
         self._origin = origin
-        self._answered = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._started = 0.0
+        self.answered = False
+        self.started = asyncio.get_running_loop().time()
 
     def start(self, round_: Round, body: bytes) -> None:
-        """Offers the report; `_settled` hears of its fate."""
+        """Offers the report; `_told` hears of its fate."""
         public = self._express.public
-        loop = asyncio.get_running_loop()
-        self._started = loop.time()
         public.pace.arrived()
         public.metrics.count("report_bytes_total", by=self._size)
         try:
-            fate = public.ingest.offer(round_, body)
+            offered = public.ingest.offer(round_, body, self._told)
         except DandelionError as error:
             public.ingest.leave(self._size)
-            self._refuse(error)
+            self.refuse(error)
             return
-        if fate is None:
-            # More than one report under this key, a first one in its lane, a store that is away.
-            fate = asyncio.create_task(public.ingest.accept(round_, body))
+        if offered:
+            self._express.queue(self)
         else:
-            self._timer = loop.call_later(public.config.limits.answer_s, self._late)
-        fate.add_done_callback(self._settled)
+            # A copy under way, the first one in its lane, a store that is away.
+            task = asyncio.create_task(public.ingest.accept(round_, body))
+            task.add_done_callback(self._accepted)
 
-    def _late(self) -> None:
-        """Sends the client away; the report keeps its room until its fate is known."""
-        self._refuse(RuleError("store_unavailable"))
-
-    def _settled(self, fate: asyncio.Future[Outcome]) -> None:
-        public = self._express.public
-        if self._timer is not None:
-            self._timer.cancel()
-        try:
-            if not self._answered:
-                self._answer(fate)
-        finally:
-            public.ingest.leave(self._size)
-
-    def _answer(self, fate: asyncio.Future[Outcome]) -> None:
-        public = self._express.public
-        try:
-            outcome = fate.result()
-            if outcome is Outcome.ACCEPTED or outcome is Outcome.DUPLICATE:
-                answer = self._express.answer(outcome, self._origin)
-            else:
-                # Raises the refusal.
-                report_answer(outcome, draining=public.ingest.draining)
-        except DandelionError as error:
-            self._refuse(error)
-        except asyncio.CancelledError:
-            self._refuse("store_unavailable")
-        except Exception as error:  # noqa: BLE001 - logged, as `problems` does on the long way
-            fault(error)
-            self._refuse("internal")
-        else:
-            public.metrics.count("reports_total", outcome)
-            elapsed = asyncio.get_running_loop().time() - self._started
-            public.metrics.observe("report_seconds", elapsed)
-            self._end(answer)
-
-    def _refuse(self, error: DandelionError | str) -> None:
+    def refuse(self, error: DandelionError | str) -> None:
+        """Answers now; the report keeps its room until its fate is known."""
         count_refusal(self._express.public.metrics, error)
         self._end(self._express.refusal(error, self._origin))
 
+    def _accepted(self, task: asyncio.Task[Outcome]) -> None:
+        public = self._express.public
+        try:
+            outcome = task.result()
+        except DandelionError as error:
+            self.refuse(error)
+        except asyncio.CancelledError:
+            self.refuse("store_unavailable")
+        except Exception as error:  # noqa: BLE001 - logged, as `problems` does on the long way
+            fault(error)
+            self.refuse("internal")
+        else:
+            self._told(outcome)
+            return
+        public.ingest.leave(self._size)
+
+    def _told(self, outcome: Outcome) -> None:
+        public = self._express.public
+        try:
+            if not self.answered:
+                self._answer(outcome)
+        except Exception as error:  # noqa: BLE001 - logged; whoever tells must not suffer from it
+            fault(error)
+        finally:
+            public.ingest.leave(self._size)
+
+    def _answer(self, outcome: Outcome) -> None:
+        public = self._express.public
+        try:
+            answer = self._express.answer(outcome, self._origin)
+        except DandelionError as error:
+            self.refuse(error)
+            return
+        public.metrics.count("reports_total", outcome)
+        elapsed = asyncio.get_running_loop().time() - self.started
+        public.metrics.observe("report_seconds", elapsed)
+        self._end(answer)
+
     def _end(self, answer: bytes) -> None:
-        self._answered = True
+        self.answered = True
         self._connection.end(answer)

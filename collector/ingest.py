@@ -15,7 +15,7 @@ from functools import partial
 from collector import logs
 from collector.anchors import AnchorFile
 from collector.book import Round
-from collector.committer import BatchLimits, LaneCommitter, Outcome, standing
+from collector.committer import BatchLimits, LaneCommitter, Outcome, Tell, standing
 from collector.config import Limits
 from collector.metrics import Metrics
 from collector.scheme import scheme_of
@@ -138,10 +138,10 @@ class Ingest:
         if self.waiting_reports == 0:
             self._idle.set()
 
-    def offer(self, round_: Round, body: bytes) -> asyncio.Future[Outcome] | None:
+    def offer(self, round_: Round, body: bytes, tell: Tell) -> bool:
         """Hands a report of a round that takes reports to its committer, without waiting.
 
-        None if there is more to it than that; `accept` knows what.
+        `tell` hears its fate. False if there is more to it than that; `accept` knows what.
 
         Raises:
             WireError: with a token of section 5.
@@ -149,8 +149,8 @@ class Ingest:
         lane, entry = _read(round_, body)
         committer = self._committers.get(lane)
         if committer is None or committer.failed() or committer.stuck_for() > STUCK_S:
-            return None
-        return committer.offer(entry, body)
+            return False
+        return committer.offer(entry, body, tell)
 
     async def accept(self, round_: Round, body: bytes, seat: Seat | None = None) -> Outcome:
         """The fate of a report, which has taken a seat if there are bounds.

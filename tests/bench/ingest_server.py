@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from collector.app import collect_rarely
 from tests.collector.builders import descriptor_for
 from tests.collector.door import door, round_for
 
@@ -27,6 +28,7 @@ async def collector(slots: int, redis_url: str) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with door(Path(folder), redis_url=redis_url) as it:
             await it.put(round_for(descriptor_for(slots, cohort_max=COHORT_MAX)))
+            collect_rarely()
             tell(it.node.public_port, it.d.round_id.hex())
             await stdin_ends()
 
