@@ -101,11 +101,34 @@ class Bed:
             "who": {"kind": "category", "values": values},
             "load": {"kind": "number", "lo": 0, "hi": 1_000},
         }
+        sql = "SELECT who, SUM(load) FROM visit GROUP BY who"
+        self._add(name, slots, sql, columns, _EPSILON, cohort_min, cohort_max)
+
+    def add_histogram(self, name: str, slots: int, cohort_max: int) -> None:
+        """A question with any number of slots, weights of 1, and words of 32 bits."""
+        columns = {"load": {"kind": "number", "lo": 0, "hi": slots}}
+        # Nothing but noise of this size makes the words of so small values that wide.
+        sql, epsilon = f"SELECT HISTOGRAM(load, {slots}) FROM visit", "0.000005"
+        width = self._add(name, slots, sql, columns, epsilon, 2, cohort_max)
+        if width != 32:
+            raise ValueError(f"words of 32 bits were wanted, {width} came")
+
+    def _add(
+        self,
+        name: str,
+        slots: int,
+        sql: str,
+        columns: Mapping[str, object],
+        epsilon: str,
+        cohort_min: int,
+        cohort_max: int,
+    ) -> int:
+        """Adds the question; the width of its words in bits."""
         body = {
             "name": name,
-            "sql": "SELECT who, SUM(load) FROM visit GROUP BY who",
+            "sql": sql,
             "registry": {"events": {"visit": {"columns": columns}}},
-            "epsilon": _EPSILON,
+            "epsilon": epsilon,
             "delta": "0.00000001",
             "scope": SCOPE,
             "cohort_min": cohort_min,
@@ -114,6 +137,7 @@ class Bed:
         made = self.api.admin("POST", "/admin/v1/queries", body)
         if made["slots"] != slots:
             raise ValueError(f"{slots} slots were wanted, {made['slots']} came")
+        return int(made["width"])
 
     def open(self, query: str, duration_s: int, answer_s: int | None = None) -> Opened:
         """Opens a round for at least `duration_s`; it expires `answer_s` after it closes."""

@@ -186,11 +186,13 @@ class Sender:
     def run(self, source: Source) -> Outcomes:
         """Sends what the source gives until there is no more and all is answered."""
         self.outcomes = Outcomes(began=time.monotonic())
-        scanned, more = time.monotonic(), True
-        while more or self._busy or self._later:
+        scanned = time.monotonic()
+        while True:
             now = time.monotonic()
             self._connect(now)
             until, more = self._hand_out(source, now)
+            if not (more or self._busy or self._later):
+                break
             if now - scanned > _SCAN_S:
                 scanned = now
                 self._scan(now)

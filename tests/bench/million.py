@@ -29,7 +29,6 @@ from tests.bench.watch import Stage, Watch
 _PILOT: Final = 4_000
 # The machine may be this much slower than the pilot before late reports are turned away.
 _MARGIN: Final = 1.25
-_SPARE_S: Final = 4
 _QUERY: Final = "million"
 _GENERATOR: Final = "generator"
 MAKE, INGEST, WAIT, SEAL, ASK, RELEASE, VERIFY = (
@@ -54,6 +53,7 @@ class Options:
     generators: int = 2
     connections: int = 128
     redis_url: str | None = None
+    spare_s: int = 4
 
     @property
     def cohort_min(self) -> int:
@@ -116,7 +116,8 @@ def measure(options: Options, folder: Path) -> Ran:
         bed = Bed(stack, folder)
         bed.add_query(_QUERY, options.slots, options.cohort_min, max(1_000, options.clients))
         make_rate, send_rate = _pilot(options, bed, crew)
-        duration = _SPARE_S + math.ceil(_MARGIN * options.clients * (1 / make_rate + 1 / send_rate))
+        needed = options.clients * (1 / make_rate + 1 / send_rate)
+        duration = options.spare_s + math.ceil(_MARGIN * needed)
         watch.processes(stack.processes() | crew.pids)
         opened = bed.open(_QUERY, duration)
         _say(

@@ -32,8 +32,6 @@ from tests.bench.record import RESULTS, Figure, Run
 from tests.bench.watch import Watch, slope_per_hour
 
 QUERIES: Final = ("left", "right")
-# A round stays open for as long as its reports are made and sent, and so much more.
-_SPARE_S: Final = 8
 # How long after `closes` a round is purged: long enough to be released, short enough to be seen.
 _ANSWER_S: Final = 30
 _TICK_S: Final = 0.25
@@ -43,7 +41,13 @@ _MB: Final = 1e6
 
 @dataclass(frozen=True)
 class Options:
-    """What may be varied. `period_s`: how often a pair of rounds opens."""
+    """What may be varied.
+
+    Attributes:
+        period_s: how often a pair of rounds opens.
+        spare_s: for how much longer than that a round takes reports: what making and sending them
+            may lag behind.
+    """
 
     minutes: float = 10.0
     rate: float = 2_900.0
@@ -52,6 +56,7 @@ class Options:
     connections: int = 128
     seed: int = 1
     redis_url: str | None = None
+    spare_s: int = 8
 
     @property
     def pairs(self) -> int:
@@ -164,7 +169,7 @@ def _run(options: Options, bed: Bed, feed: Feed, rounds: list[_Round], lags: lis
                 _collect(bed, rounds)
             time.sleep(min(_TICK_S, max(0.0, due - time.monotonic())))
         for query in QUERIES:
-            duration = int(options.period_s + _SPARE_S)
+            duration = int(options.period_s + options.spare_s)
             opened = bed.open(query, duration, _ANSWER_S)
             rounds.append(_Round(opened, client, options.reports))
             feed.order(opened.descriptor, client, options.reports)

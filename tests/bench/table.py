@@ -4,7 +4,6 @@ For each benchmark and set of parameters the newest line of the record counts; t
 in the file. A test holds the committed page against the committed record.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,19 +24,27 @@ def rewrite(page: Path = PAGE, record: Sequence[Result] | None = None) -> bool:
     """Writes the tables between the two markers; whether anything changed.
 
     Raises:
-        ValueError: the page does not have both markers, once each and in this order.
+        ValueError: as `between`.
     """
     text = page.read_text("utf-8")
-    parts = text.split(BEGIN)
-    if len(parts) != 2 or parts[1].count(END) != 1:
-        raise ValueError(f"{page} needs both markers, once each")
-    head, tail = parts[0], parts[1].split(END)[1]
     made = "\n".join(tables(results() if record is None else record))
-    written = f"{head}{BEGIN}\n\n{made}\n{END}{tail}"
+    written = between(text, BEGIN, END, made)
     if written == text:
         return False
     page.write_text(written, "utf-8")
     return True
+
+
+def between(text: str, begin: str, end: str, made: str) -> str:
+    """The text with `made` between two markers.
+
+    Raises:
+        ValueError: the text does not have both, once each and in this order.
+    """
+    parts = text.split(begin)
+    if len(parts) != 2 or parts[1].count(end) != 1 or end in parts[0]:
+        raise ValueError(f"there must be both {begin} and {end}, once each")
+    return f"{parts[0]}{begin}\n\n{made.strip()}\n\n{end}{parts[1].split(end)[1]}"
 
 
 def newest(record: Sequence[Result]) -> list[Result]:
@@ -97,4 +104,4 @@ def _promise(figure: Figure) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
