@@ -11,6 +11,7 @@ Leaves out: what a report is worth (`ingest`, `committer`), and deadlines of con
 """
 
 import asyncio
+import random
 from collections import deque
 from email.utils import formatdate
 from typing import Final
@@ -35,6 +36,8 @@ _PATH_CHARS: Final = len(_PREFIX) + 32 + len(_SUFFIX)
 _MEDIA: Final = frozenset(
     {MEDIA_REPORT, MEDIA_REPORT_SAFELISTED, f"{MEDIA_REPORT_SAFELISTED};charset=UTF-8"}
 )
+_REFUSALS: Final = 16
+_RANDOM: Final = random.SystemRandom()
 
 
 class Express:
@@ -43,7 +46,7 @@ class Express:
     def __init__(self, public: Public) -> None:
         self.public = public
         # Whole answers by outcome and origin. They carry the time, so they last for a second.
-        self._answers: dict[tuple[Outcome, str | None], bytes] = {}
+        self._answers: dict[tuple[str, str | None], bytes] = {}
         self._second = 0
         # In the order they came, which is that of their deadlines: one timer is enough.
         self._line: deque[_Waiting] = deque()
@@ -64,12 +67,18 @@ class Express:
             or hdrs.CONTENT_ENCODING in headers
             or headers.get("Sec-Fetch-Mode") == "navigate"
             or not round_.taking(public.clock())
-            or public.ingest.draining
-            or not public.ingest.enter(size)
         ):
             return False
         connection.begin()
-        _Waiting(self, connection, size, headers.get(hdrs.ORIGIN)).start(round_, body.read_nowait())
+        whole, origin = body.read_nowait(), headers.get(hdrs.ORIGIN)
+        if public.ingest.draining or not public.ingest.enter(size):
+            # What turns many away must cost next to nothing.
+            public.pace.arrived()
+            token = "draining" if public.ingest.draining else "overloaded"
+            count_refusal(public.metrics, token)
+            connection.end(self.shed(token, origin))
+            return True
+        _Waiting(self, connection, size, origin).start(round_, whole)
         return True
 
     def queue(self, waiting: "_Waiting") -> None:
@@ -101,17 +110,27 @@ class Express:
         Raises:
             RuleError: it is not in.
         """
+        key = self._key(outcome, origin)
+        made = self._answers.get(key)
+        if made is None:
+            answer = report_answer(outcome, draining=self.public.ingest.draining)
+            made = self._answers[key] = self.encode(answer, origin)
+        return made
+
+    def shed(self, token: str, origin: str | None) -> bytes:
+        """The bytes of one of a few refusals, which differ in when to come again."""
+        key = self._key(f"{token} {_RANDOM.randrange(_REFUSALS)}", origin)
+        made = self._answers.get(key)
+        if made is None:
+            made = self._answers[key] = self.refusal(token, origin)
+        return made
+
+    def _key(self, what: str, origin: str | None) -> tuple[str, str | None]:
         now = int(self.public.clock())
         if now != self._second:
             self._answers.clear()
             self._second = now
-        key = (outcome, origin if origin in self.public.config.allowed_origins else None)
-        made = self._answers.get(key)
-        if made is None:
-            made = self._answers[key] = self.encode(
-                report_answer(outcome, draining=self.public.ingest.draining), origin
-            )
-        return made
+        return what, origin if origin in self.public.config.allowed_origins else None
 
     def refusal(self, error: DandelionError | str, origin: str | None) -> bytes:
         """The bytes of a problem document."""

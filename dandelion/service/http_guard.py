@@ -146,7 +146,7 @@ class Connection(RequestHandler):
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
         transport = self.transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         transport.write(answer)
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout

@@ -200,17 +200,21 @@ async def test_a_store_that_does_not_answer(it: Door, short: list[bool]) -> None
     assert (await it.contents())[0] == 3
 
 
-async def test_no_room_and_no_time(it: Door, short: list[bool]) -> None:
-    """A full or draining process refuses on the long way, before it reads the body."""
+@pytest.mark.parametrize("why", ["overloaded", "draining"])
+async def test_no_room_or_no_time(it: Door, short: list[bool], why: str) -> None:
+    """503 at once, with a moment to come again that is not the same for all."""
     ingest = it.node.ingest
-    ingest.waiting_reports += ROOM
-    [full] = await answers(it, fresh(it)())
-    ingest.waiting_reports -= ROOM
-    ingest.draining = True
-    [draining] = await answers(it, fresh(it)())
-    assert short == [False, False]
-    assert b"overloaded" in full
-    assert b"draining" in draining
+    if why == "draining":
+        ingest.draining = True
+    else:
+        ingest.waiting_reports += ROOM
+    make = fresh(it)
+    assert await both(it, short, make) == 503
+    found = await answers(it, *(make() for _ in range(12)), count=12)
+    if why == "overloaded":
+        ingest.waiting_reports -= ROOM
+    assert all(why.encode() in answer for answer in found)
+    assert len({answer.split(b"Retry-After: ")[1][:1] for answer in found}) > 1
 
 
 @pytest.mark.parametrize(
