@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from collector.redis_cluster import ClusterAddress
 from dandelion.params import COMMIT_REPORTS_MAX, HELPERS_MAX, HELPERS_MIN
 from dandelion.service.config import Hex32, Section, read, tokens_in
 
@@ -31,8 +32,10 @@ def _origin(text: str) -> str:
 
 
 def _redis_url(text: str) -> str:
-    if not text.startswith(_REDIS_SCHEMES):
-        raise ValueError("not a redis://, rediss:// or unix:// address")
+    if "+cluster://" in text:
+        ClusterAddress.parse(text)
+    elif not text.startswith(_REDIS_SCHEMES):
+        raise ValueError("not a redis://, rediss://, unix:// or redis+cluster:// address")
     return text
 
 
@@ -127,6 +130,8 @@ class Config(Section):
     ]
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     partitions: Annotated[int, Field(ge=1, le=64)] = 1
+    # Left out, it is 1 on a cluster.
+    replicas_acknowledge: Annotated[int, Field(ge=0, le=16)] | None = None
     allow_lossy: bool = False
     allowed_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = ()
     # How long a process that was told to stop keeps serving while it says that it is not ready.
@@ -135,6 +140,19 @@ class Config(Section):
     lifetimes: Lifetimes = Lifetimes()
     limits: Limits = Limits()
     pace: PaceConfig = PaceConfig()
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas must have a commit before it counts."""
+        if self.replicas_acknowledge is not None:
+            return self.replicas_acknowledge
+        return 1 if "+cluster://" in self.redis_url else 0
+
+    @model_validator(mode="after")
+    def _replicas_of_a_cluster(self) -> Self:
+        if self.replicas and "+cluster://" not in self.redis_url:
+            raise ValueError("replicas_acknowledge is for a redis+cluster:// address")
+        return self
 
     @model_validator(mode="after")
     def _distinct_helpers(self) -> Self:

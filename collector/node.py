@@ -38,8 +38,9 @@ from collector.metrics import Metrics, Snapshot
 from collector.pace import Pace
 from collector.problems import RETRY_S, fault, problems
 from collector.processes import Supervisor
+from collector.redis_cluster import Cluster
 from collector.redis_contract import RedisInspection
-from collector.redis_store import RedisStore, connect
+from collector.redis_store import RedisStore, connect_any
 from collector.rounds import Driver, Services
 from collector.store import RoundStore, StoreUnavailable
 from dandelion.encoding import identity_of
@@ -121,7 +122,7 @@ async def running(
             _lock(stack, config.state_dir)
         inspected: Inspected | None = None
         if store is None:
-            client = connect(config.redis_url)
+            client = connect_any(config.redis_url, config.replicas)
             stack.push_async_callback(client.aclose)
             await _admit_store(client, config)
             inspected = RedisInspection(client)
@@ -266,7 +267,7 @@ async def _stop(node: Node) -> None:
     await node.ingest.drain(node.config.drain_s)
 
 
-async def _admit_store(client: Redis, config: Config) -> None:
+async def _admit_store(client: Redis | Cluster, config: Config) -> None:
     """Waits until Redis has loaded its data, then holds it to the contract."""
     deadline = time.monotonic() + STORE_WAIT_S
     while True:
@@ -314,7 +315,7 @@ async def _count(node: Node) -> None:
         await asyncio.sleep(1)
 
 
-async def _gauge(node: Node, client: Redis) -> None:
+async def _gauge(node: Node, client: Redis | Cluster) -> None:
     while True:
         with suppress(StoreUnavailable):
             found = await redis_contract.gauges(client)

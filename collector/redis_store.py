@@ -11,10 +11,15 @@ Keys of a round share a hash tag per lane, so a lane lives in one slot:
 Every atomic step is a script of `scripts/`. The client library repeats commands on its own; that
 is switched off here, because only the caller knows which bytes may be sent again.
 
+On a cluster (`redis_cluster`) a write counts once replicas have it. What is confirmed for the
+second time (ALREADY, DUP, a key that is looked up) rests on a write of somebody else's connection,
+for which `WAIT` does not wait; so these write something again that changes nothing.
+
 Leaves out: whether the server is configured to keep what it confirms (`redis_contract`).
 """
 
 import hashlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +31,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from collector.redis_cluster import Cluster, ClusterAddress
 from collector.store import (
     LANE_STEPS,
     Code,
@@ -80,6 +86,8 @@ _OPEN: Final = _Script.load("open")
 _STEP: Final = _Script.load("step")
 _EPOCH: Final = _Script.load("epoch")
 _COMMIT: Final = _Script.load("commit")
+_HELD: Final = _Script.load("held")
+_LIST: Final = _Script.load("list")
 
 
 def connect(url: str) -> Redis:
@@ -93,6 +101,16 @@ def connect(url: str) -> Redis:
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=REPLY_TIMEOUT_S,
     )
+
+
+def connect_any(url: str, replicas: int = 0) -> Redis | Cluster:
+    """A client of one server, or of a cluster if `url` is redis+cluster:// or rediss+cluster://.
+
+    On a cluster `replicas` of them must have a write before it counts.
+    """
+    if "+cluster://" in url:
+        return Cluster(ClusterAddress.parse(url), connect, replicas)
+    return connect(url)
 
 
 @asynccontextmanager
@@ -113,11 +131,19 @@ async def answering() -> AsyncIterator[None]:
 class RedisStore:
     """A `RoundStore`; `namespace` keeps the lists of two collectors on one server apart."""
 
-    def __init__(self, client: Redis, namespace: str) -> None:
-        self.redis = client
+    def __init__(self, client: Redis | Cluster, namespace: str) -> None:
+        self._opened = client
         self._client = cast(_Client, client)
+        self._waits = isinstance(client, Cluster) and client.replicas > 0
         self._rounds = f"{{{namespace}}}:rounds".encode()
         self._version = f"{{{namespace}}}:version".encode()
+
+    @property
+    def redis(self) -> Redis:
+        """The client of the one server; a `TypeError` on a cluster."""
+        if isinstance(self._opened, Cluster):
+            raise TypeError("a cluster has many servers")
+        return self._opened
 
     async def open_lane(self, layout: Layout, lane: Lane) -> None:
         await self._run(_OPEN, [_state(lane)], str(layout.capacity).encode())
@@ -168,6 +194,7 @@ class RedisStore:
             b"".join(entry.epk for entry in entries),
             b"".join(entry.check for entry in entries),
             b"".join(used[entry.bucket].to_bytes(2, "big") for entry in entries),
+            b"1" if self._waits else b"0",
         )
         match reply[0]:
             case b"LOST":
@@ -181,6 +208,9 @@ class RedisStore:
                 return CommitResult(Code(code.decode()))
 
     async def lookup(self, lane: Lane, bucket: int, epk: bytes) -> bytes | None:
+        if self._waits:
+            found: bytes | None = await self._run(_HELD, [_state(lane), _seen(lane, bucket)], epk)
+            return found
         async with answering():
             return await self._client.hget(_seen(lane, bucket), epk)
 
@@ -244,18 +274,10 @@ class RedisStore:
             await self._client.bgrewriteaof()
 
     async def publish(self, round_id: bytes, record: bytes) -> None:
-        async with answering():
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.hset(self._rounds, round_id, record)
-            pipeline.incr(self._version)
-            await pipeline.execute()
+        await self._list(round_id, record)
 
     async def withdraw(self, round_id: bytes) -> None:
-        async with answering():
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.hdel(self._rounds, round_id)
-            pipeline.incr(self._version)
-            await pipeline.execute()
+        await self._list(round_id, b"")
 
     async def version(self) -> int:
         async with answering():
@@ -270,7 +292,13 @@ class RedisStore:
             await self._client.ping()
 
     async def close(self) -> None:
-        await self.redis.aclose()
+        await self._opened.aclose()
+
+    async def _list(self, round_id: bytes, record: bytes) -> None:
+        # Drawn, not counted: a list that went back in time must not reach a number again that its
+        # readers have seen.
+        version = b"%d" % secrets.randbits(53)
+        await self._run(_LIST, [self._rounds, self._version], version, round_id, record)
 
     async def _held(self, lane: Lane) -> LaneStatus:
         status = await self.status(lane)

@@ -4,6 +4,7 @@
 --         ARGV[1] incarnation, 16 bytes    ARGV[2] seq    ARGV[3] running sum
 --         ARGV[4] report keys, 32 bytes each    ARGV[5] their checks, 4 bytes each
 --         ARGV[6] their buckets, 2 bytes each: 0 is KEYS[4], big-endian
+--         ARGV[7] 1 if the caller waits for replicas: then what confirms an earlier write writes, too
 -- Output: {'OK'}, {'ALREADY'}, {'SEALED'}, {'LOST'}, {'FULL', room},
 --         {'DUP', position, same payload 0 or 1, position, ...}
 local lane = redis.call('HMGET', KEYS[1], 'phase', 'count', 'capacity')
@@ -15,6 +16,9 @@ local seq = tonumber(ARGV[2])
 local known = tonumber(meta[2])
 -- Before the phase: a commit whose reply was lost stays committed whatever happened since.
 if seq <= known then
+  if ARGV[7] == '1' then
+    redis.call('HSET', KEYS[2], 'seq', meta[2])
+  end
   return {'ALREADY'}
 end
 if lane[1] ~= 'open' and lane[1] ~= 'closing' then
@@ -44,6 +48,9 @@ for i = 1, n do
   ids[i], checks[i], buckets[i] = id, check, bucket
 end
 if #taken > 1 then
+  if ARGV[7] == '1' then
+    redis.call('HSET', KEYS[2], 'seq', meta[2])
+  end
   return taken
 end
 local room = tonumber(lane[3]) - tonumber(lane[2])
