@@ -9,7 +9,8 @@ recorded anywhere, so an invalid ask consumes nothing. Then
     3. one transaction: answer, set, sum, ledger charge            crash before its end: as 2.
     4. the root is erased if this was the last shard, else its     crash: the next sweep does it;
        name notes this shard                                       the stored answer stands
-    5. the answer can be fetched
+    5. the answer can be fetched; if the disk failed at 4, that is
+       made up for first
 
 A computation that fails leaves its place and consumes nothing. That a second set may then be asked
 is safe: nothing of the first has left, because step 5 needs step 3.
@@ -133,14 +134,15 @@ class Answers:
 
         Raises:
             WireError: `wrong_shard`.
-            RuleError: `unknown_round`, `not_asked`, or `expired` if its bytes were dropped.
+            RuleError: `unknown_round`, `not_asked`, `expired` if its bytes were dropped, or
+                `store_unavailable` if the root cannot be told of the answer.
         """
-        await self._signing(ctx, shard)
+        signing = await self._signing(ctx, shard)
         place = (ctx, shard)
         flight = self._in_flight.get(place)
         if flight is not None and flight.judged.done() and not self._is_visible(place):
             return self._poll_after(flight)
-        stored = await self._state.run(self._store.answer, ctx, shard)
+        stored = await self._state.run(self._fetchable, signing, shard)
         if stored is None:
             raise RuleError("not_asked")
         if stored.answer is None:
@@ -229,16 +231,33 @@ class Answers:
             stored = Stored(ask.n, ask.set_digest, ask.sum, answer)
             self._store.add_answer(ctx, ask.shard, stored)
             self._store.append(ledger.CHARGE, signing, ask.shard, now)
-            answered = self._store.answered_shards(ctx)
-            complete = answered == (1 << signing.descriptor.shards) - 1
-            if complete:
+            if self._is_complete(signing):
                 self._store.set_state(ctx, State.ANSWERED)
-        root = self._roots.of_round(signing.mask_key, ctx)
-        if root is not None and complete:
+        self._tell_root(signing)
+
+    def _fetchable(self, signing: Signing, shard: int) -> Stored | None:
+        """On the state thread: what may leave. No answer does before its root knows of it, or a
+        database restored later would meet a root that serves another set.
+        """
+        stored = self._store.answer(signing.ctx, shard)
+        if stored is not None:
+            self._tell_root(signing)
+        return stored
+
+    def _tell_root(self, signing: Signing) -> None:
+        """Erases the root of a round that is answered, or notes the shards that are."""
+        root = self._roots.of_round(signing.mask_key, signing.ctx)
+        if root is None:
+            return
+        if self._is_complete(signing):
             self._roots.erase(root)
-            logs.event("root_erased", round_id=ctx[:16])
-        elif root is not None:
-            self._roots.note_answered(root, answered)
+            logs.event("root_erased", round_id=signing.ctx[:16])
+        else:
+            self._roots.note_answered(root, self._store.answered_shards(signing.ctx))
+
+    def _is_complete(self, signing: Signing) -> bool:
+        answered = self._store.answered_shards(signing.ctx)
+        return answered == (1 << signing.descriptor.shards) - 1
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
