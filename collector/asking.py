@@ -106,7 +106,10 @@ class _One:
         if self._helper is None:
             # Taken out of the configuration; an operator may put it back before `expires`.
             raise HelperUnavailable("not configured")
-        wait = await self._helper.ask(d.ctx, shard, self._ask.encode())
+        # The bytes of a large set, and their hash, are made where they hold up no report.
+        body = await asyncio.to_thread(self._ask.encode)
+        wait = await self._helper.ask(d.ctx, shard, body)
+        del body
         while True:
             await asyncio.sleep(min(wait, max(0.0, self._left())))
             if self._left() <= 0:
@@ -115,7 +118,7 @@ class _One:
             if isinstance(found, bytes):
                 break
             wait = max(found, RETRY_MIN_S)
-        answer = read_answer(d, self._ask, self._party, found)
+        answer = await asyncio.to_thread(read_answer, d, self._ask, self._party, found)
         keep = partial(
             registry.add_answer,
             round_id=self._row.round_id,

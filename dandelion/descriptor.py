@@ -22,6 +22,7 @@ from dandelion.encoding import (
     Reader,
     ceil_sqrt,
     digest,
+    label,
     parse_canonical_json,
     sign,
     u16,
@@ -215,6 +216,17 @@ class Descriptor:
         if self.shard_bits == 0:
             return 0
         return digest("shard", self.ctx, epk)[0] >> (8 - self.shard_bits)
+
+    def all_of_shard(self, shard: int, keys: bytes) -> bool:
+        """Whether every one of the report keys, n * 32 bytes, belongs to a release shard."""
+        if self.shard_bits == 0:
+            return shard == 0
+        # As `shard_of`, a million times over: what all keys share is put together once.
+        head, shift, sha256 = label("shard") + self.ctx, 8 - self.shard_bits, hashlib.sha256
+        return all(
+            sha256(head + keys[at : at + KEY_BYTES]).digest()[0] >> shift == shard
+            for at in range(0, len(keys), KEY_BYTES)
+        )
 
     def party_of(self, identity: bytes) -> int:
         """1-based index of a helper.

@@ -114,10 +114,7 @@ def check_keys(descriptor: Descriptor, shard: int, keys: bytes) -> None:
         raise WireError("bad_set")
     if not 0 <= shard < descriptor.shards:
         raise WireError("wrong_shard", "no such shard")
-    if descriptor.shard_bits and any(
-        descriptor.shard_of(keys[at : at + KEY_BYTES]) != shard
-        for at in range(0, len(keys), KEY_BYTES)
-    ):
+    if not descriptor.all_of_shard(shard, keys):
         raise WireError("wrong_shard", "a key of another shard")
 
 

@@ -344,6 +344,21 @@ def test_shards_are_disjoint_and_cover() -> None:
                 oneshot.check_keys(d, shard, pair)
 
 
+def test_one_key_of_another_shard_spoils_a_set_wherever_it_stands() -> None:
+    """Judging a whole list says of each key what judging it alone says."""
+    d = describe(*_parties(), shard_bits=3)
+    keys = [hashlib.sha256(bytes([i])).digest() for i in range(200)]
+    mine = [key for key in keys if d.shard_of(key) == 5]
+    stray = next(key for key in keys if d.shard_of(key) == 4)
+    assert d.all_of_shard(5, b"".join(mine))
+    assert not d.all_of_shard(4, b"".join(mine))
+    for place in range(len(mine) + 1):
+        assert not d.all_of_shard(5, b"".join([*mine[:place], stray, *mine[place:]]))
+    whole = describe(*_parties())
+    assert whole.all_of_shard(0, b"".join(keys))
+    assert not whole.all_of_shard(1, b"".join(keys))
+
+
 def test_a_helper_subtracting_its_own_noise_faces_the_others() -> None:
     """What one helper knows leaves the other's noise in place."""
     round_ = MemoryRound.open(describe, randomness("own noise"))

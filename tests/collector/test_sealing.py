@@ -2,15 +2,18 @@
 
 import sqlite3
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector import registry
 from collector.anchors import Anchor
 from collector.redis_store import RedisStore
 from collector.scheme import scheme_of
-from collector.sealing import Damaged, seal_round
+from collector.sealing import Damaged, ascending, seal_round
 from collector.store import (
     Epoch,
     EpochMeta,
@@ -89,6 +92,42 @@ async def test_keys_that_a_helper_would_refuse_are_damage() -> None:
     state.seen[bytes(32)] = state.seen.pop(next(iter(state.seen)))
     with pytest.raises(Damaged, match="bad_key"):
         await seal(store)
+
+
+class Twice(MemoryStore):
+    """Holds one key in two buckets, where another key should be."""
+
+    async def keys(self, layout: Layout, lane: Lane) -> list[bytes]:
+        found = await super().keys(layout, lane)
+        return [*found[:-1], found[0]]
+
+
+async def test_a_key_that_is_there_twice_is_damage() -> None:
+    """Its vector is in the sum once or twice, nobody knows: the number of keys alone is right."""
+    store = await filled(5)
+    twice = Twice()
+    twice._lanes = store._lanes
+    with pytest.raises(Damaged, match="bad_set"):
+        await seal(twice)
+    assert len(await seal(store)) == 1
+
+
+async def test_a_key_that_is_no_key_is_damage() -> None:
+    """A key of another length would shift all that follow it."""
+    store = await filled(5)
+    state = store._lanes[LANE]
+    state.seen[bytes(31)] = state.seen.pop(next(iter(state.seen)))
+    with pytest.raises(Damaged, match="truncated"):
+        await seal(store)
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=40), st.randoms())
+def test_keys_ascend_byte_by_byte(keys: list[bytes], random: Random) -> None:
+    """Also where they end in zeros or share all bytes but the last."""
+    more = [key[:31] + bytes([last]) for key in keys for last in (0, 1, 255)]
+    mixed = [*keys, *more, bytes(32), b"\xff" * 32]
+    random.shuffle(mixed)
+    assert ascending(b"".join(mixed)) == b"".join(sorted(mixed))
 
 
 async def test_an_anchor_of_another_lane_does_not_matter() -> None:
