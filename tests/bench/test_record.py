@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import plots, table
+from tests.bench import plots, record, table
 from tests.bench.record import RESULTS, Figure, Result, Run, paired_ratio, results
 from tests.bench.svg import Panel, Series, draw, slope
 
@@ -117,3 +117,12 @@ def test_points_of_a_plot_lie_where_their_logarithms_do() -> None:
     assert x1 == pytest.approx((x0 + x2) / 2)
     assert y1 == pytest.approx((y0 + y2) / 2)
     assert y0 > y2
+
+
+def test_changed_files_of_the_product_mark_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A figure of code that was never committed says so; changed tests and texts do not matter."""
+    said = {"rev-parse": "c0ffee", "status": " M collector/node.py"}
+    monkeypatch.setattr(record, "_git", lambda *arguments: said[arguments[0]])
+    assert record.commit() == "c0ffee+"
+    said["status"] = ""
+    assert record.commit() == "c0ffee"
