@@ -36,10 +36,20 @@ SUITE_X25519_AES256CTR: Final[int]
 WIDTHS: Final[tuple[int, int, int, int]]
 """Bits a word can have: 16, 24, 32, 64."""
 
+X25519_LANES: Final[int]
+"""Points that this processor multiplies at a time: 4 with AVX2, else 1. No result depends on it."""
+
 def x25519(scalar: bytes, point: bytes) -> bytes:
     """The function X25519 of RFC 7748 section 5, 32 bytes.
 
     It clamps the scalar, ignores the top bit of the point and returns an all-zero result as it is.
+    """
+
+def x25519_many(scalars: bytes, points: bytes) -> bytes:
+    """``x25519`` of each scalar and the point in the same place, n * 32 bytes each.
+
+    Several at a time where the processor can (``X25519_LANES``); the time does not depend on a
+    scalar. Raises ValueError if a length is not a multiple of 32 or the two lists differ in it.
     """
 
 def x25519_public(scalar: bytes) -> bytes:
@@ -117,6 +127,25 @@ def mask(
     bounds are the caller's to check. An ephemeral secret is used for one call: two vectors under
     one secret reveal their difference. Raises ValueError if a mask key gives an all-zero
     Diffie-Hellman result, naming its index.
+    """
+
+def mask_many(
+    suite: SupportsIndex,
+    width: SupportsIndex,
+    ctx: bytes,
+    ephemeral_secrets: bytes,
+    mask_keys: bytes,
+    values: _Values,
+    head: bytes = b"",
+    threads: SupportsIndex = 0,
+) -> list[bytes]:
+    """``mask`` for many clients: ``head + epk + payload`` for each secret, in their order.
+
+    ``values`` is a matrix of shape (secrets, slots), or one vector that every client masks. With
+    the version and the round's id for ``head`` what comes back are encoded reports (section 5).
+    For load generators and simulations: a client has one vector, and ``mask`` for it. ``threads``
+    is 0 for all cores, at most 256. Raises ValueError as ``mask`` does, and if the shape of
+    ``values`` is neither of the two.
     """
 
 def mask_sum(

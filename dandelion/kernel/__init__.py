@@ -14,6 +14,7 @@ from dandelion._kernel import (
     SUITE_X25519_AES256CTR,
     SUITE_X25519_CHACHA20,
     WIDTHS,
+    X25519_LANES,
     add_payloads,
     dhkem_extract_and_expand,
     discrete_gaussian,
@@ -24,6 +25,7 @@ from dandelion._kernel import (
     hkdf_extract,
     key_is_acceptable,
     mask,
+    mask_many,
     mask_seed,
     mask_sum,
     pack,
@@ -32,6 +34,7 @@ from dandelion._kernel import (
     sub_payloads,
     unpack,
     x25519,
+    x25519_many,
     x25519_public,
 )
 
@@ -40,6 +43,7 @@ __all__ = [
     "SUITE_X25519_AES256CTR",
     "SUITE_X25519_CHACHA20",
     "WIDTHS",
+    "X25519_LANES",
     "add_payloads",
     "dhkem_extract_and_expand",
     "discrete_gaussian",
@@ -50,6 +54,7 @@ __all__ = [
     "hkdf_extract",
     "key_is_acceptable",
     "mask",
+    "mask_many",
     "mask_seed",
     "mask_sum",
     "pack",
@@ -58,5 +63,6 @@ __all__ = [
     "sub_payloads",
     "unpack",
     "x25519",
+    "x25519_many",
     "x25519_public",
 ]

@@ -14,9 +14,16 @@ pub const KEY_BYTES: usize = 32;
 
 pub type Key = [u8; KEY_BYTES];
 
+/// The encoding of the base point, u = 9.
+pub(crate) const BASE_POINT: Key = {
+    let mut key = [0; KEY_BYTES];
+    key[0] = 9;
+    key
+};
+
 /// The values of u below p whose point has an order dividing 8, on the curve or on its twist,
 /// little-endian: 0, 1, p - 1 and the two of order 8.
-const SMALL_ORDER: [Key; 5] = [
+pub(crate) const SMALL_ORDER: [Key; 5] = [
     [0; 32],
     [
         1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -53,14 +60,17 @@ pub fn x25519_public(scalar: &Key) -> Key {
 /// X25519, or None where the result is all zero (RFC 7748 section 6.1; RFC 9180 section 7.1.4).
 pub fn diffie_hellman(scalar: &Key, peer: &Key) -> Option<Zeroizing<Key>> {
     let dh = Zeroizing::new(x25519(scalar, peer));
-    // One pass over all bytes: the time does not tell where a non-zero byte stands.
-    let any = dh.iter().fold(0, |any, byte| any | byte);
-    (any != 0).then_some(dh)
+    (!is_all_zero(&dh)).then_some(dh)
+}
+
+/// One pass over all bytes: the time does not tell where a non-zero byte stands.
+pub fn is_all_zero(key: &Key) -> bool {
+    key.iter().fold(0, |any, byte| any | byte) == 0
 }
 
 /// Whether `key` encodes a value below p = 2^255 - 19 with the top bit clear and not of small order.
 pub fn key_is_acceptable(key: &Key) -> bool {
-    let [low, second, third, top] = limbs(key);
+    let [low, second, third, top] = words(key);
     // p and everything above it, the top bit included: 7f ff .. ff ed and up.
     let canonical = top < 0x7fff_ffff_ffff_ffff
         || (top == 0x7fff_ffff_ffff_ffff
@@ -78,7 +88,8 @@ pub fn first_not_ascending(keys: &[Key]) -> Option<usize> {
     keys.windows(2).position(|pair| pair[0] >= pair[1]).map(|index| index + 1)
 }
 
-fn limbs(key: &Key) -> [u64; 4] {
+/// The four little-endian words of a key.
+pub(crate) fn words(key: &Key) -> [u64; 4] {
     let (bytes, _) = key.as_chunks::<8>();
     std::array::from_fn(|index| u64::from_le_bytes(bytes[index]))
 }

@@ -1,8 +1,8 @@
 //! The compiled core of Dandelion (docs/protocol.md).
 //!
 //! Everything whose cost grows with the number of reports or slots, and everything that must give
-//! the same bytes in every language: X25519 with its key checks (`curve`), key derivation (`kdf`),
-//! the mask streams (`prg`), words on the wire (`pack`), masks and their sums (`mask`) and the exact
+//! the same bytes in every language: X25519 with its key checks (`curve`), and over whole lists
+//! (`ladder`), key derivation (`kdf`), the mask streams (`prg`), words on the wire (`pack`), masks and their sums (`mask`) and the exact
 //! discrete Gaussian (`gauss`). It draws no randomness, reads no clock and does no I/O: secrets and
 //! seeds are arguments, and what it copies of them is erased.
 //!
@@ -13,6 +13,7 @@ pub mod curve;
 pub mod error;
 pub mod gauss;
 pub mod kdf;
+pub mod ladder;
 pub mod mask;
 pub mod pack;
 pub mod prg;

@@ -6,13 +6,19 @@
 
 #![forbid(unsafe_code)]
 
+use std::iter;
+use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::curve::{x25519_public, Key};
+use crate::curve::{is_all_zero, x25519_public, Key, BASE_POINT, KEY_BYTES};
 use crate::error::BadArgument;
 use crate::kdf::{mask_seed, Dhkem, CTX_BYTES};
+use crate::ladder::{x25519_many, Pair};
 use crate::pack::{Sum, Width};
 use crate::prg::{Prg, Suite};
+
+#[cfg(test)]
+mod tests;
 
 /// Parties of a report: the party number is one byte and begins at 1.
 pub const PARTIES_MAX: usize = 255;
@@ -21,7 +27,7 @@ pub const THREADS_MAX: usize = 256;
 /// Slots of a vector (docs/protocol.md section 13).
 pub const SLOTS_MAX: usize = 1 << 20;
 
-/// Report keys a thread takes at a time.
+/// Report keys a thread takes at a time, and about as many multiplications of a client's half.
 const BATCH_KEYS: usize = 64;
 const NO_KEY: usize = usize::MAX;
 
@@ -43,21 +49,119 @@ pub fn mask(
     mask_keys: &[Key],
     values: &[i64],
 ) -> Result<(Key, Vec<u8>), BadArgument> {
-    if mask_keys.is_empty() || mask_keys.len() > PARTIES_MAX {
-        return Err(BadArgument::new("mask_keys", format!("must hold 1 to {PARTIES_MAX} keys")));
-    }
+    check_mask_keys(mask_keys)?;
     check_slots("values", values.len())?;
-    let kem = Dhkem::default();
-    let epk = x25519_public(ephemeral_secret);
-    let mut sum = Sum::from_values(round.width, values);
-    for (party, pk) in (1..=u8::MAX).zip(mask_keys) {
-        let shared_secret = kem
-            .shared_secret(ephemeral_secret, pk, &epk, pk)
-            .ok_or_else(|| zero_dh("mask_keys", usize::from(party) - 1))?;
-        let seed = mask_seed(&shared_secret, round.ctx, party);
-        sum.add_stream(&mut Prg::new(round.suite, &seed));
+    let clients = Clients { round, mask_keys, kem: Dhkem::default() };
+    let mut masked = None;
+    clients.mask_each(slice::from_ref(ephemeral_secret), |_, epk, masks| {
+        let mut sum = Sum::from_values(round.width, values);
+        masks.add_to(&mut sum);
+        masked = Some((*epk, sum.pack()));
+    })?;
+    Ok(masked.expect("one secret gives one vector"))
+}
+
+/// `mask` for many clients at once: for each secret `head`, its public key and its payload.
+///
+/// `values` has a vector of `slots` for each secret, or one that all of them mask. The result does
+/// not depend on `threads`, of which 0 means all cores. For programs that play many clients: a
+/// client has one vector.
+pub fn mask_many(
+    round: Round,
+    ephemeral_secrets: &[Key],
+    mask_keys: &[Key],
+    values: &[i64],
+    slots: usize,
+    head: &[u8],
+    threads: usize,
+) -> Result<Vec<Vec<u8>>, BadArgument> {
+    check_mask_keys(mask_keys)?;
+    check_slots("values", slots)?;
+    let shared = values.len() == slots;
+    if !shared && Some(values.len()) != slots.checked_mul(ephemeral_secrets.len()) {
+        return Err(BadArgument::new("values", "must be one vector, or one for each secret"));
     }
-    Ok((epk, sum.pack()))
+    let clients = Clients { round, mask_keys, kem: Dhkem::default() };
+    let batch = BATCH_KEYS.div_ceil(mask_keys.len() + 1);
+    let batches: Vec<&[Key]> = ephemeral_secrets.chunks(batch).collect();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Vec<u8>)>, BadArgument> {
+        let mut made = Vec::new();
+        loop {
+            let taken = next.fetch_add(1, Ordering::Relaxed);
+            let Some(secrets) = batches.get(taken) else {
+                return Ok(made);
+            };
+            clients.mask_each(secrets, |index, epk, masks| {
+                let client = taken * batch + index;
+                let vector = if shared { values } else { &values[client * slots..][..slots] };
+                let mut sum = Sum::from_values(round.width, vector);
+                masks.add_to(&mut sum);
+                let length = head.len() + KEY_BYTES + slots * round.width.bytes();
+                let mut report = Vec::with_capacity(length);
+                report.extend_from_slice(head);
+                report.extend_from_slice(epk);
+                sum.pack_into(&mut report);
+                made.push((client, report));
+            })?;
+        }
+    };
+    let mut reports = Vec::with_capacity(ephemeral_secrets.len());
+    for made in on_threads(threads, batches.len(), work) {
+        reports.extend(made?);
+    }
+    reports.sort_unstable_by_key(|(client, _)| *client);
+    Ok(reports.into_iter().map(|(_, report)| report).collect())
+}
+
+/// The clients of a round: what their halves have in common.
+struct Clients<'a> {
+    round: Round<'a>,
+    mask_keys: &'a [Key],
+    kem: Dhkem,
+}
+
+/// The shared points of one client with every helper.
+struct Masks<'a> {
+    clients: &'a Clients<'a>,
+    epk: &'a Key,
+    points: &'a [Key],
+}
+
+impl Clients<'_> {
+    /// Calls `each` with the index, the public key and the masks of every secret, in this order.
+    ///
+    /// All multiplications of a call, those for the public keys among them, are made together.
+    fn mask_each(
+        &self,
+        secrets: &[Key],
+        mut each: impl FnMut(usize, &Key, Masks),
+    ) -> Result<(), BadArgument> {
+        let points = || iter::once(&BASE_POINT).chain(self.mask_keys);
+        let pairs: Vec<Pair> =
+            secrets.iter().flat_map(|secret| points().map(move |point| (secret, point))).collect();
+        let products = x25519_many(&pairs);
+        for (index, products) in products.chunks(self.mask_keys.len() + 1).enumerate() {
+            let [epk, points @ ..] = products else { unreachable!("a chunk is not empty") };
+            if let Some(party) = points.iter().position(is_all_zero) {
+                return Err(zero_dh("mask_keys", party));
+            }
+            each(index, epk, Masks { clients: self, epk, points });
+        }
+        Ok(())
+    }
+}
+
+impl Masks<'_> {
+    /// Adds the mask of every helper.
+    fn add_to(&self, sum: &mut Sum) {
+        let Clients { round, mask_keys, kem } = self.clients;
+        for ((party, pk), dh) in (1..=u8::MAX).zip(*mask_keys).zip(self.points) {
+            let shared_secret = kem.extract_and_expand(dh, &[self.epk, pk]);
+            let seed = mask_seed(&shared_secret, round.ctx, party);
+            sum.add_stream(&mut Prg::new(round.suite, &seed));
+        }
+    }
 }
 
 /// The sum of the masks of one helper over `ephemeral_keys`, packed; `threads` 0 means all cores.
@@ -83,7 +187,12 @@ pub fn mask_sum(
         next_batch: AtomicUsize::new(0),
         zero_key: AtomicUsize::new(NO_KEY),
     };
-    let sum = helper.run(threads);
+    let batches = ephemeral_keys.len().div_ceil(BATCH_KEYS);
+    let mut sums = on_threads(threads, batches, || helper.work()).into_iter();
+    let mut sum = sums.next().expect("there is always one");
+    for other in sums {
+        sum.add(&other);
+    }
     match helper.zero_key.into_inner() {
         NO_KEY => Ok(sum.pack()),
         index => Err(zero_dh("ephemeral_keys", index)),
@@ -116,47 +225,57 @@ impl Helper<'_> {
                 return sum;
             }
             let end = self.ephemeral_keys.len().min(start + BATCH_KEYS);
-            for (index, epk) in (start..).zip(&self.ephemeral_keys[start..end]) {
-                let Some(shared_secret) = kem.shared_secret(self.secret, epk, epk, &self.pk) else {
+            let epks = &self.ephemeral_keys[start..end];
+            let pairs: Vec<Pair> = epks.iter().map(|epk| (self.secret, epk)).collect();
+            let points = x25519_many(&pairs);
+            for ((index, epk), dh) in (start..).zip(epks).zip(points.iter()) {
+                if is_all_zero(dh) {
                     self.zero_key.fetch_min(index, Ordering::Relaxed);
                     break;
-                };
+                }
+                let shared_secret = kem.extract_and_expand(dh, &[epk, &self.pk]);
                 let seed = mask_seed(&shared_secret, self.round.ctx, self.party);
                 sum.add_stream(&mut Prg::new(self.round.suite, &seed));
             }
         }
     }
+}
 
-    /// The threads of a call live as long as the call. A pool that outlives it would be dead in a
-    /// forked child, and services fork.
-    #[cfg(feature = "parallel")]
-    fn run(&self, threads: usize) -> Sum {
-        use std::thread;
+/// What each thread made: at least one and at most one to a batch. 0 threads means all cores.
+///
+/// The threads of a call live as long as the call. A pool that outlives it would be dead in a forked
+/// child, and services fork.
+#[cfg(feature = "parallel")]
+fn on_threads<T: Send>(threads: usize, batches: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
+    use std::thread;
 
-        let cores = || thread::available_parallelism().map_or(1, usize::from);
-        let wanted = if threads == 0 { cores() } else { threads };
-        let useful = self.ephemeral_keys.len().div_ceil(BATCH_KEYS);
-        thread::scope(|scope| {
-            // Where the system gives no more threads, those there are do the work.
-            let others: Vec<_> = (1..wanted.min(useful))
-                .map_while(|_| thread::Builder::new().spawn_scoped(scope, || self.work()).ok())
-                .collect();
-            let mut sum = self.work();
-            for other in others {
-                sum.add(&other.join().expect("a worker does not panic"));
-            }
-            sum
-        })
-    }
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let wanted = if threads == 0 { cores() } else { threads };
+    thread::scope(|scope| {
+        // Where the system gives no more threads, those there are do the work.
+        let others: Vec<_> = (1..wanted.min(batches))
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, &work).ok())
+            .collect();
+        let mut made = vec![work()];
+        made.extend(others.into_iter().map(|other| other.join().expect("a worker does not panic")));
+        made
+    })
+}
 
-    #[cfg(not(feature = "parallel"))]
-    fn run(&self, _threads: usize) -> Sum {
-        self.work()
-    }
+#[cfg(not(feature = "parallel"))]
+fn on_threads<T>(_threads: usize, _batches: usize, work: impl Fn() -> T) -> Vec<T> {
+    vec![work()]
 }
 
 fn zero_dh(name: &'static str, index: usize) -> BadArgument {
     BadArgument::new(name, format!("key {index} has an all-zero Diffie-Hellman result"))
+}
+
+fn check_mask_keys(mask_keys: &[Key]) -> Result<(), BadArgument> {
+    if (1..=PARTIES_MAX).contains(&mask_keys.len()) {
+        return Ok(());
+    }
+    Err(BadArgument::new("mask_keys", format!("must hold 1 to {PARTIES_MAX} keys")))
 }
 
 fn check_slots(name: &'static str, slots: usize) -> Result<(), BadArgument> {
@@ -164,100 +283,4 @@ fn check_slots(name: &'static str, slots: usize) -> Result<(), BadArgument> {
         return Ok(());
     }
     Err(BadArgument::new(name, format!("at most {SLOTS_MAX} slots")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pack::{fold_payloads, unpack, Sign};
-    use crate::testing::hex;
-
-    const CTX: &str = "8fbe850e56ba1603ee53eaca86e6f7c0f7ffbaacfb670a213a70be64a0949797";
-
-    fn round(suite: Suite, width: Width, ctx: &[u8; CTX_BYTES]) -> Round<'_> {
-        Round { suite, width, ctx }
-    }
-
-    #[test]
-    fn masks_cancel_for_every_width_suite_and_number_of_threads() {
-        let ctx = hex(CTX);
-        let helpers: Vec<Key> = (1..=3).map(|helper| [helper; 32]).collect();
-        let mask_keys: Vec<Key> = helpers.iter().map(x25519_public).collect();
-        for suite in [Suite::X25519ChaCha20, Suite::X25519Aes256Ctr] {
-            for width in Width::ALL {
-                let round = round(suite, width, &ctx);
-                let values = [1, 2, 3, -5, 0, 0, 7];
-                let clients: Vec<Key> = (0..70).map(|client| [client; 32]).collect();
-                let (epks, payloads): (Vec<_>, Vec<_>) = clients
-                    .iter()
-                    .map(|secret| mask(round, secret, &mask_keys, &values).unwrap())
-                    .unzip();
-                let bodies: Vec<&[u8]> = payloads.iter().map(|payload| &payload[..]).collect();
-                let zero = vec![0; values.len() * width.bytes()];
-                let masked = fold_payloads(width, Sign::Plus, &zero, &bodies, 0).unwrap();
-                let shares: Vec<Vec<u8>> = (1..)
-                    .zip(&helpers)
-                    .map(|(party, secret)| {
-                        let sum = |threads| {
-                            mask_sum(round, values.len(), party, secret, &epks, threads).unwrap()
-                        };
-                        assert_eq!(sum(1), sum(3));
-                        sum(0)
-                    })
-                    .collect();
-                let shares: Vec<&[u8]> = shares.iter().map(|share| &share[..]).collect();
-                let sum = fold_payloads(width, Sign::Minus, &masked, &shares, 0).unwrap();
-                let expected = values.map(|value| 70 * value);
-                assert_eq!(unpack(width, &sum).unwrap(), expected);
-            }
-        }
-    }
-
-    #[test]
-    fn equal_mask_keys_give_different_masks() {
-        let ctx = hex(CTX);
-        let round = round(Suite::X25519ChaCha20, Width::W32, &ctx);
-        let pk = x25519_public(&[1; 32]);
-        let (_, payload) = mask(round, &[9; 32], &[pk, pk], &[0; 64]).unwrap();
-        // With one mask added twice every word would be even.
-        assert!(unpack(Width::W32, &payload).unwrap().iter().any(|word| word % 2 != 0));
-    }
-
-    #[test]
-    fn the_smallest_zero_key_is_named_whatever_the_threads() {
-        let ctx = hex(CTX);
-        let round = round(Suite::X25519ChaCha20, Width::W32, &ctx);
-        let mut keys = vec![x25519_public(&[1; 32]); 5 * BATCH_KEYS];
-        keys[3 * BATCH_KEYS + 1] = [0; 32];
-        keys[2 * BATCH_KEYS + 7] = [0; 32];
-        for threads in [1, 2, 5] {
-            let error = mask_sum(round, 1, 1, &[2; 32], &keys, threads).unwrap_err();
-            assert_eq!(error, zero_dh("ephemeral_keys", 2 * BATCH_KEYS + 7));
-        }
-        let error = mask(round, &[2; 32], &[keys[0], [0; 32]], &[0]).unwrap_err();
-        assert_eq!(error, zero_dh("mask_keys", 1));
-    }
-
-    #[test]
-    fn numbers_of_parties_and_slots_have_limits() {
-        let ctx = hex(CTX);
-        let round = round(Suite::X25519ChaCha20, Width::W16, &ctx);
-        let pk = x25519_public(&[1; 32]);
-        assert_eq!(mask(round, &[2; 32], &[], &[0]).unwrap_err().name, "mask_keys");
-        assert_eq!(mask(round, &[2; 32], &[pk; 256], &[0]).unwrap_err().name, "mask_keys");
-        assert!(mask(round, &[2; 32], &[pk; 255], &[0]).is_ok());
-        let values = vec![0; SLOTS_MAX + 1];
-        assert_eq!(mask(round, &[2; 32], &[pk], &values).unwrap_err().name, "values");
-        let error = mask_sum(round, SLOTS_MAX + 1, 1, &[2; 32], &[pk], 1).unwrap_err();
-        assert_eq!(error.name, "slots");
-    }
-
-    #[test]
-    fn no_reports_and_no_slots_are_empty_sums() {
-        let ctx = hex(CTX);
-        let round = round(Suite::X25519ChaCha20, Width::W24, &ctx);
-        assert_eq!(mask_sum(round, 2, 1, &[2; 32], &[], 0).unwrap(), [0; 6]);
-        let pk = x25519_public(&[1; 32]);
-        assert_eq!(mask_sum(round, 0, 1, &[2; 32], &[pk], 0).unwrap(), [0; 0]);
-    }
 }

@@ -138,13 +138,20 @@ impl Sum {
 
     /// The words as they travel.
     pub fn pack(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        self.pack_into(&mut payload);
+        payload
+    }
+
+    /// The words as they travel, after what `output` has.
+    pub fn pack_into(&self, output: &mut Vec<u8>) {
         match (&self.words, self.width) {
-            (Words::Wide(words), _) => bytes_of(words, |word| word.to_le_bytes()),
+            (Words::Wide(words), _) => append(output, words, |word| word.to_le_bytes()),
             (Words::Narrow(words), Width::W16) => {
-                bytes_of(words, |word| (word as u16).to_le_bytes())
+                append(output, words, |word| (word as u16).to_le_bytes());
             }
-            (Words::Narrow(words), Width::W24) => bytes_of(words, low3),
-            (Words::Narrow(words), _) => bytes_of(words, |word| word.to_le_bytes()),
+            (Words::Narrow(words), Width::W24) => append(output, words, low3),
+            (Words::Narrow(words), _) => append(output, words, |word| word.to_le_bytes()),
         }
     }
 }
@@ -265,16 +272,17 @@ fn low3(word: u32) -> [u8; 3] {
     [a, b, c]
 }
 
-/// All words of a vector, each written by `bytes`.
-pub(crate) fn bytes_of<T: Copy, const N: usize>(
+/// Appends all words of a vector, each as `bytes` writes it.
+pub(crate) fn append<T: Copy, const N: usize>(
+    output: &mut Vec<u8>,
     words: &[T],
     bytes: impl Fn(T) -> [u8; N],
-) -> Vec<u8> {
-    let mut output = vec![0; N * words.len()];
-    for (output, &word) in output.as_chunks_mut().0.iter_mut().zip(words) {
+) {
+    let start = output.len();
+    output.resize(start + N * words.len(), 0);
+    for (output, &word) in output[start..].as_chunks_mut().0.iter_mut().zip(words) {
         *output = bytes(word);
     }
-    output
 }
 
 fn words<const N: usize>(payload: &[u8], lift: impl Fn(&[u8; N]) -> i64) -> Vec<i64> {

@@ -7,25 +7,24 @@
 // The macros of the binding expand to unsafe code; none is written here.
 #![allow(unsafe_code)]
 
-use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyBufferError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use zeroize::Zeroizing;
 
-use crate::curve::{self, Key, KEY_BYTES};
+use crate::curve;
 use crate::error::BadArgument;
 use crate::gauss::VARIANCE_MAX;
 use crate::kdf::{self, Dhkem, EXPAND_BYTES_MAX};
-use crate::mask::{Round, PARTIES_MAX, SLOTS_MAX, THREADS_MAX};
+use crate::ladder::{self, Pair};
+use crate::mask::{Round, SLOTS_MAX};
 use crate::pack::{self, Sign, Width};
 use crate::prg::{Prg, Suite, STREAM_BYTES_MAX};
 
-impl From<BadArgument> for PyErr {
-    fn from(error: BadArgument) -> Self {
-        PyValueError::new_err(error.to_string())
-    }
-}
+use arguments::{
+    array, int64_vector, int64_vectors, integer, key_list, party_of, suite_of, threads_of, width_of,
+};
+
+mod arguments;
 
 #[pyfunction]
 fn x25519<'py>(py: Python<'py>, scalar: &[u8], point: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -38,6 +37,23 @@ fn x25519<'py>(py: Python<'py>, scalar: &[u8], point: &[u8]) -> PyResult<Bound<'
 fn x25519_public<'py>(py: Python<'py>, scalar: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     let public = curve::x25519_public(array("scalar", scalar)?);
     Ok(PyBytes::new(py, &public))
+}
+
+#[pyfunction]
+fn x25519_many<'py>(
+    py: Python<'py>,
+    scalars: &[u8],
+    points: &[u8],
+) -> PyResult<Bound<'py, PyBytes>> {
+    let (scalars, points) = (key_list("scalars", scalars)?, key_list("points", points)?);
+    if scalars.len() != points.len() {
+        return Err(BadArgument::new("points", "must be as many as there are scalars").into());
+    }
+    let products = py.detach(|| {
+        let pairs: Vec<Pair> = scalars.iter().zip(points).collect();
+        ladder::x25519_many(&pairs)
+    });
+    Ok(PyBytes::new(py, products.as_flattened()))
 }
 
 #[pyfunction]
@@ -160,6 +176,37 @@ fn mask<'py>(
 }
 
 #[pyfunction]
+#[pyo3(signature = (
+    suite, width, ctx, ephemeral_secrets, mask_keys, values, head=None, threads=None
+))]
+#[pyo3(
+    text_signature = "(suite, width, ctx, ephemeral_secrets, mask_keys, values, head=b'', threads=0)"
+)]
+// The arguments are those of the documented interface.
+#[allow(clippy::too_many_arguments)]
+fn mask_many<'py>(
+    py: Python<'py>,
+    suite: &Bound<'py, PyAny>,
+    width: &Bound<'py, PyAny>,
+    ctx: &[u8],
+    ephemeral_secrets: &[u8],
+    mask_keys: &[u8],
+    values: &Bound<'py, PyAny>,
+    head: Option<&[u8]>,
+    threads: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let round = Round { suite: suite_of(suite)?, width: width_of(width)?, ctx: array("ctx", ctx)? };
+    let secrets = key_list("ephemeral_secrets", ephemeral_secrets)?;
+    let mask_keys = key_list("mask_keys", mask_keys)?;
+    let (values, slots) = int64_vectors("values", values, secrets.len())?;
+    let (head, threads) = (head.unwrap_or_default(), threads_of(threads)?);
+    let reports = py.detach(|| {
+        crate::mask::mask_many(round, secrets, mask_keys, &values, slots, head, threads)
+    })?;
+    Ok(reports.iter().map(|report| PyBytes::new(py, report)).collect())
+}
+
+#[pyfunction]
 #[pyo3(signature = (suite, width, slots, ctx, party, secret, ephemeral_keys, threads=None))]
 #[pyo3(text_signature = "(suite, width, slots, ctx, party, secret, ephemeral_keys, threads=0)")]
 // The arguments are those of the documented interface.
@@ -180,10 +227,7 @@ fn mask_sum<'py>(
     let party = party_of(party)?;
     let secret = array("secret", secret)?;
     let keys = key_list("ephemeral_keys", ephemeral_keys)?;
-    let threads = match threads {
-        None => 0,
-        Some(threads) => integer("threads", threads, 0, THREADS_MAX as u64)? as usize,
-    };
+    let threads = threads_of(threads)?;
     let sum = py.detach(|| {
         crate::mask::mask_sum(round, slots, party, secret, keys, threads).map(Zeroizing::new)
     })?;
@@ -260,10 +304,12 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("KERNEL_VERSION", crate::VERSION)?;
     module.add("SUITE_X25519_CHACHA20", Suite::X25519ChaCha20 as u8)?;
     module.add("SUITE_X25519_AES256CTR", Suite::X25519Aes256Ctr as u8)?;
+    module.add("X25519_LANES", ladder::lanes())?;
     let [w16, w24, w32, w64] = Width::ALL.map(Width::bits);
     module.add("WIDTHS", (w16, w24, w32, w64))?;
     module.add_function(wrap_pyfunction!(x25519, module)?)?;
     module.add_function(wrap_pyfunction!(x25519_public, module)?)?;
+    module.add_function(wrap_pyfunction!(x25519_many, module)?)?;
     module.add_function(wrap_pyfunction!(key_is_acceptable, module)?)?;
     module.add_function(wrap_pyfunction!(first_unacceptable, module)?)?;
     module.add_function(wrap_pyfunction!(first_not_ascending, module)?)?;
@@ -275,6 +321,7 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(prg, module)?)?;
     module.add_function(wrap_pyfunction!(mask_seed, module)?)?;
     module.add_function(wrap_pyfunction!(mask, module)?)?;
+    module.add_function(wrap_pyfunction!(mask_many, module)?)?;
     module.add_function(wrap_pyfunction!(mask_sum, module)?)?;
     module.add_function(wrap_pyfunction!(pack_values, module)?)?;
     module.add_function(wrap_pyfunction!(unpack, module)?)?;
@@ -299,66 +346,10 @@ fn fold<'py>(
     Ok(PyBytes::new(py, &output))
 }
 
-fn array<'a, const N: usize>(name: &'static str, bytes: &'a [u8]) -> PyResult<&'a [u8; N]> {
-    let wrong = || BadArgument::new(name, format!("must have {N} bytes, not {}", bytes.len()));
-    Ok(bytes.try_into().map_err(|_| wrong())?)
-}
-
-fn key_list<'a>(name: &'static str, bytes: &'a [u8]) -> PyResult<&'a [Key]> {
-    match bytes.as_chunks::<KEY_BYTES>() {
-        (keys, []) => Ok(keys),
-        _ => {
-            let reason = format!("its length must be a multiple of {KEY_BYTES} bytes");
-            Err(BadArgument::new(name, reason).into())
-        }
-    }
-}
-
-/// An integer of Python within `least..=most`, whatever its size there.
-fn integer(name: &'static str, value: &Bound<'_, PyAny>, least: u64, most: u64) -> PyResult<u64> {
-    let py = value.py();
-    let wrong = || BadArgument::new(name, format!("must be from {least} to {most}"));
-    match value.extract::<u64>() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        Ok(_) => Err(wrong().into()),
-        // Negative, or above 64 bits.
-        Err(error) if error.is_instance_of::<PyOverflowError>(py) => Err(wrong().into()),
-        Err(error) => Err(type_error(py, name, &error)),
-    }
-}
-
-fn suite_of(value: &Bound<'_, PyAny>) -> PyResult<Suite> {
-    Ok(Suite::try_from(integer("suite", value, 1, 2)?)?)
-}
-
-fn width_of(value: &Bound<'_, PyAny>) -> PyResult<Width> {
-    Ok(Width::try_from(integer("width", value, 16, 64)?)?)
-}
-
-fn party_of(value: &Bound<'_, PyAny>) -> PyResult<u8> {
-    Ok(integer("party", value, 1, PARTIES_MAX as u64)? as u8)
-}
-
-/// A copy of a one-dimensional contiguous buffer of int64 in the byte order of the machine.
-fn int64_vector(name: &'static str, value: &Bound<'_, PyAny>) -> PyResult<Zeroizing<Vec<i64>>> {
-    let py = value.py();
-    let wrong = || BadArgument::new(name, "must be a one-dimensional contiguous buffer of int64");
-    let buffer = match PyBuffer::<i64>::get(value) {
-        Ok(buffer) => buffer,
-        Err(error) if error.is_instance_of::<PyBufferError>(py) => return Err(wrong().into()),
-        Err(error) => return Err(type_error(py, name, &error)),
-    };
-    // The binding takes a foreign byte order for the machine's own.
-    let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
-    let swapped = buffer.format().to_bytes().first().is_some_and(|order| foreign.contains(order));
-    if swapped || buffer.dimensions() != 1 || !buffer.is_c_contiguous() {
-        return Err(wrong().into());
-    }
-    Ok(Zeroizing::new(buffer.to_vec(py)?))
-}
-
 fn int64_bytes(values: &[i64]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(pack::bytes_of(values, i64::to_le_bytes))
+    let mut bytes = Zeroizing::new(Vec::new());
+    pack::append(&mut bytes, values, i64::to_le_bytes);
+    bytes
 }
 
 fn zeros(length: u64) -> Result<Vec<u8>, BadArgument> {
@@ -371,8 +362,4 @@ fn zeros(length: u64) -> Result<Vec<u8>, BadArgument> {
 
 fn too_large(name: &'static str) -> BadArgument {
     BadArgument::new(name, "more than this machine can hold")
-}
-
-fn type_error(py: Python<'_>, name: &str, error: &PyErr) -> PyErr {
-    PyTypeError::new_err(format!("{name}: {}", error.value(py)))
 }

@@ -18,6 +18,7 @@ VECTOR = np.array([1, 2, 3, 4])
 # A right call of every function; the tests spoil one argument at a time.
 CALLS: dict[str, dict[str, Any]] = {
     "x25519": {"scalar": KEY, "point": KEY},
+    "x25519_many": {"scalars": KEY, "points": KEY},
     "x25519_public": {"scalar": KEY},
     "key_is_acceptable": {"key": KEY},
     "first_unacceptable": {"keys": KEY},
@@ -36,6 +37,16 @@ CALLS: dict[str, dict[str, Any]] = {
         "ephemeral_secret": KEY,
         "mask_keys": KEY,
         "values": VECTOR,
+    },
+    "mask_many": {
+        "suite": 1,
+        "width": 32,
+        "ctx": KEY,
+        "ephemeral_secrets": KEY + KEY,
+        "mask_keys": KEY,
+        "values": np.array([[1, 2, 3, 4], [5, 6, 7, 8]]),
+        "head": b"",
+        "threads": 1,
     },
     "mask_sum": {
         "suite": 1,
@@ -62,6 +73,9 @@ WRONG_VALUES: dict[str, list[Any]] = {
             *("shared_secret", "ctx", "ephemeral_secret", "secret"),
         )
     },
+    "scalars": [bytes(31), bytes(33)],
+    "points": [b"", bytes(31), bytes(33), KEY + KEY],
+    "ephemeral_secrets": [bytes(31), bytes(33)],
     "keys": [bytes(31), bytes(33)],
     "mask_keys": [b"", bytes(31), bytes(33), KEY * 256],
     "ephemeral_keys": [bytes(31), bytes(33)],
@@ -83,6 +97,18 @@ WRONG_VALUES: dict[str, list[Any]] = {
         VECTOR[:1].reshape(()),
         b"12345678",
     ],
+    # A matrix is no vector to one client; to many it has a row for each of them.
+    "mask_many values": [
+        VECTOR.astype(np.int32),
+        VECTOR.astype(">i8"),
+        VECTOR[::2],
+        VECTOR.reshape(4, 1),
+        VECTOR.reshape(1, 4),
+        VECTOR.reshape(2, 2, 1),
+        VECTOR.reshape(2, 2).T,
+        VECTOR[:1].reshape(()),
+        b"12345678",
+    ],
     "payload": [bytes(15), bytes(17)],
     "total": [bytes(3), bytes(5)],
     "bodies": [[bytes(7)], [bytes(8), bytes(7)]],
@@ -91,7 +117,7 @@ WRONG_VALUES: dict[str, list[Any]] = {
 }
 
 # Of any length: strings of their own right, and a key that is then merely unacceptable.
-ANY_BYTES = {"key", "salt", "ikm", "info", "kem_context"}
+ANY_BYTES = {"key", "salt", "ikm", "info", "kem_context", "head"}
 
 every_argument = pytest.mark.parametrize(
     "name, argument",
@@ -125,7 +151,7 @@ def test_wrong_values_are_refused_by_name(name: str, argument: str) -> None:
     if argument in ANY_BYTES:
         assert isinstance(CALLS[name][argument], bytes)
         return
-    for wrong in WRONG_VALUES[argument]:
+    for wrong in WRONG_VALUES.get(f"{name} {argument}", WRONG_VALUES[argument]):
         # A width or an offset may make a length wrong instead, which is named then.
         blamed = {"width": "width|payload", "offset": "offset|bodies"}.get(argument, argument)
         with pytest.raises(ValueError, match=f"^({blamed}): "):
@@ -138,7 +164,7 @@ def test_wrong_values_are_refused_by_name(name: str, argument: str) -> None:
 )
 def test_wrong_types_are_refused(name: str, argument: str, wrong: object) -> None:
     """Each argument refuses what is not of its type, and says which one it was."""
-    if argument == "threads" and wrong is None:
+    if argument in ("threads", "head") and wrong is None:
         return
     with pytest.raises((TypeError, ValueError)) as caught:
         function(name)(**{**CALLS[name], argument: wrong})
@@ -167,6 +193,8 @@ def test_a_zero_shared_point_is_refused_and_named() -> None:
         kernel.shared_secret(KEY, bytes(32), KEY, KEY)
     with pytest.raises(ValueError, match=r"^mask_keys: key 1 "):
         kernel.mask(1, 32, KEY, KEY, KEY + bytes(32), VECTOR)
+    with pytest.raises(ValueError, match=r"^mask_keys: key 1 "):
+        kernel.mask_many(1, 32, KEY, KEY * 100, KEY + bytes(32), VECTOR)
     with pytest.raises(ValueError, match=r"^ephemeral_keys: key 130 "):
         kernel.mask_sum(1, 32, 4, KEY, 1, KEY, KEY * 130 + bytes(64) + KEY * 100)
 

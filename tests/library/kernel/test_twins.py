@@ -38,6 +38,16 @@ def test_x25519(scalar: bytes, point: bytes) -> None:
 
 
 @quick
+@given(pairs=st.lists(st.tuples(keys, st.one_of(keys, special_keys)), max_size=9))
+def test_x25519_many(pairs: list[tuple[bytes, bytes]]) -> None:
+    """Lists of every length, multiples of the lanes or not, zero results among them."""
+    scalars = b"".join(scalar for scalar, _ in pairs)
+    points = b"".join(point for _, point in pairs)
+    single = [oracle.x25519(scalar, point) for scalar, point in pairs]
+    assert kernel.x25519_many(scalars, points) == b"".join(single)
+
+
+@quick
 @given(key=st.one_of(keys, special_keys, st.binary(max_size=33)))
 def test_key_is_acceptable(key: bytes) -> None:
     """The rule of section 4.2."""
@@ -128,6 +138,41 @@ def test_mask(
     mask_keys = b"".join(kernel.x25519_public(helper) for helper in helpers)
     masked = kernel.mask(suite, width, ctx, secret, mask_keys, values)
     assert masked == oracle.mask(suite, width, ctx, secret, mask_keys, values)
+
+
+@quick
+@given(
+    suite=suites,
+    width=widths,
+    ctx=keys,
+    secrets=st.lists(keys, max_size=6),
+    helpers=st.lists(keys, min_size=1, max_size=4),
+    values=vectors,
+    head=st.binary(max_size=20),
+    threads=st.integers(0, 3),
+)
+def test_mask_many(
+    suite: int,
+    width: int,
+    ctx: bytes,
+    secrets: list[bytes],
+    helpers: list[bytes],
+    values: oracle.Values,
+    head: bytes,
+    threads: int,
+) -> None:
+    """The reports of many clients, with one vector for all and with one for each."""
+    mask_keys = b"".join(kernel.x25519_public(helper) for helper in helpers)
+    each = np.array([np.roll(values, client) for client in range(len(secrets))], dtype=np.int64)
+    for given_values in (values, each.reshape(len(secrets), len(values))):
+        many = kernel.mask_many(
+            suite, width, ctx, b"".join(secrets), mask_keys, given_values, head, threads
+        )
+        vectors_masked = np.broadcast_to(given_values, (len(secrets), len(values)))
+        assert many == [
+            head + b"".join(oracle.mask(suite, width, ctx, secret, mask_keys, vector))
+            for secret, vector in zip(secrets, vectors_masked, strict=True)
+        ]
 
 
 @quick
