@@ -10,7 +10,7 @@ nothing else, so a release tells who was counted, and how often.
 """
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -44,6 +44,7 @@ class Checks:
         self._clocks = clocks
         self.violations: list[str] = []
         self.phases: list[str] = []
+        self.seen: Counter[str] = Counter()
 
     def run(self) -> None:
         """Checks every round there is."""
@@ -52,6 +53,7 @@ class Checks:
             for row in rows:
                 self._round(database, row)
             self._ledger(database, rows)
+            self.seen["two_rounds"] += len(rows) > 1
         for name in HELPERS:
             with closing(self._open(name, DATABASE)) as helper:
                 self._chain(name, helper)
@@ -75,6 +77,8 @@ class Checks:
             self._say("I7", "released without a release")
         if phase is not Phase.RELEASED and release is not None:
             self._say("I7", f"a release of a round that is {phase}")
+        seal = "behind" in row["reason"] or "disagree" in row["reason"]
+        self.seen["damage_at_seal"] += phase is Phase.DAMAGED and seal
         if phase is Phase.DAMAGED and not self._forgot:
             self._say("I1", f"damaged, and the store forgot nothing: {row['reason']}")
         if release is not None:
@@ -109,6 +113,7 @@ class Checks:
             self._say("I7", f"the release does not verify: {error}")
             return
         shards = {it.shard: it for it in verified.release.shards}
+        self.seen["two_shards"] += len(shards) > 1
         times, strange = self._members(d, verified)
         if strange:
             self._say("I3", f"values that no set of reports adds up to, at slots {strange}")

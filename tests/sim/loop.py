@@ -270,6 +270,7 @@ class SimLoop(asyncio.BaseEventLoop):
             result = func(*args)
         except Killed as death:
             self._graveyard.append(death)
+            self.blocking = process
             self.kill(process)
             return
         except BaseException as failure:  # noqa: BLE001 - raised where it is awaited

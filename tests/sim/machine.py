@@ -94,6 +94,7 @@ class Machines:
             host.dies_at_disk -= 1
             if not host.dies_at_disk:
                 self.seen[f"died_at_{what}"] += 1
+                self.seen[f"died_{host.name[0]}_{what}"] += 1
                 raise Killed
 
     def full(self) -> bool:
@@ -179,8 +180,13 @@ def _fsync(machines: Machines) -> Callable[[int], None]:
 
 def _sqlite(machines: Machines) -> Callable[..., sqlite3.Connection]:
     class Connection(sqlite3.Connection):
+        """Where a writer may die, or find the disk full: at a statement, or at its commit."""
+
+        wrote = False
+
         def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
-            if sql == "COMMIT":
+            if sql == "COMMIT" and self.wrote:
+                self.wrote = False
                 machines.disk_step("commit")
                 if machines.full():
                     super().execute("ROLLBACK")
@@ -188,8 +194,10 @@ def _sqlite(machines: Machines) -> Callable[..., sqlite3.Connection]:
                 cursor = super().execute(sql)
                 machines.disk_step("commit_done")
                 return cursor
-            if sql.startswith(("INSERT", "UPDATE", "DELETE")) and machines.full():
-                raise sqlite3.OperationalError("database or disk is full")
+            if sql.startswith(("INSERT", "UPDATE", "DELETE")):
+                if machines.rng.random() < 0.5 and machines.full():
+                    raise sqlite3.OperationalError("database or disk is full")
+                self.wrote = True
             return super().execute(sql, *args)
 
     def opened(*args: Any, **kwargs: Any) -> sqlite3.Connection:

@@ -39,6 +39,7 @@ class Link:
     """What two hosts have between them; nothing gets through before `cut_until`."""
 
     quality: Quality
+    kinds: str
     cut_until: float = 0.0
 
 
@@ -51,6 +52,9 @@ class Network:
         self.seen: Counter[str] = Counter()
         # By the kinds of the two hosts, which their names begin with.
         self.qualities: dict[str, Quality] = {}
+        # How much was written on links of a kind, and which of these is lost.
+        self.writes: Counter[str] = Counter()
+        self.lost_writes: dict[str, int] = {}
         self._links: dict[frozenset[str], Link] = {}
         self._listeners: dict[Address, list[Listener]] = {}
         self._ends: dict[str, list[End]] = {}
@@ -63,7 +67,7 @@ class Network:
         pair = frozenset((one, other))
         if pair not in self._links:
             kinds = "".join(sorted((one[0], other[0])))
-            self._links[pair] = Link(self.qualities.setdefault(kinds, Quality()))
+            self._links[pair] = Link(self.qualities.setdefault(kinds, Quality()), kinds)
         return self._links[pair]
 
     def heal(self) -> None:
@@ -219,7 +223,10 @@ class End(asyncio.Transport):
         network = self._network
         quality = self._link.quality
         share = quality.drop_reply if self._serves else quality.drop_request
-        if share and network.rng.random() < share:
+        kinds = self._link.kinds
+        network.writes[kinds] += 1
+        lost = network.lost_writes.get(kinds) == network.writes[kinds]
+        if lost or (share and network.rng.random() < share):
             network.seen["net_drop_reply" if self._serves else "net_drop_request"] += 1
             self.reset()
             return

@@ -16,6 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ def run_many(
     mutate: Mutation | None = None,
     prepare: Prepare | None = None,
     trace: bool = False,
+    entropy: int | None = None,
     jobs: int = 2,
 ) -> Iterator[Outcome]:
     """Runs seeds in worker processes and yields their outcomes as they come.
@@ -50,6 +52,7 @@ def run_many(
         mutate: makes a context in which the product is broken on purpose.
         prepare: is given seed and world before anything runs, for example to plan a crash.
         trace: whether outcomes carry the whole trace.
+        entropy: if given, chance is the same for all seeds, which are then mere numbers.
         jobs: worker processes.
     """
     the_template()
@@ -61,7 +64,8 @@ def run_many(
         child = os.fork()
         if child == 0:
             os.close(reading)
-            _worker(writing, todo[job::jobs], profile, mutate, prepare, trace)
+            plan = _Plan(profile, mutate, prepare, trace, entropy)
+            _worker(writing, todo[job::jobs], plan)
         os.close(writing)
         pipes.append((child, reading))
     try:
@@ -131,14 +135,18 @@ def _send(writing: int, outcome: Outcome) -> None:
         data = data[os.write(writing, data) :]
 
 
-def _worker(
-    writing: int,
-    seeds: list[int],
-    profile: Callable[[int], Profile],
-    mutate: Mutation | None,
-    prepare: Prepare | None,
-    trace: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """The arguments of `run_many` that every seed needs."""
+
+    profile: Callable[[int], Profile]
+    mutate: Mutation | None
+    prepare: Prepare | None
+    trace: bool
+    entropy: int | None
+
+
+def _worker(writing: int, seeds: list[int], plan: _Plan) -> None:
     """A process that runs seeds, each in a fork of its own. Never returns."""
     status = 1
     try:
@@ -150,7 +158,7 @@ def _worker(
             folder = Path(tempfile.mkdtemp(prefix="sim-", dir=_memory()))
             child = os.fork()
             if child == 0:
-                _child(writing, seed, profile(seed), mutate, prepare, trace, folder)
+                _child(writing, seed, plan, folder)
             _, code = os.waitpid(child, 0)
             shutil.rmtree(folder, ignore_errors=True)
             if code:
@@ -195,22 +203,22 @@ def _memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
-def _child(
-    writing: int,
-    seed: int,
-    profile: Profile,
-    mutate: Mutation | None,
-    prepare: Prepare | None,
-    trace: bool,
-    folder: Path,
-) -> None:
+def _child(writing: int, seed: int, plan: _Plan, folder: Path) -> None:
     """One seed. Never returns."""
     status = 1
     try:
         signal.alarm(WALL_S)
         the_template().copy_to(folder)
-        with (mutate or nullcontext)():
-            outcome = simulate(seed, profile, the_template(), folder, prepare, trace=trace)
+        with (plan.mutate or nullcontext)():
+            outcome = simulate(
+                seed,
+                plan.profile(seed),
+                the_template(),
+                folder,
+                plan.prepare,
+                trace=plan.trace,
+                entropy=plan.entropy,
+            )
         _send(writing, outcome)
         status = 0
     except BaseException:  # noqa: BLE001 - shown, and the process ends

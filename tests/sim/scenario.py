@@ -46,10 +46,12 @@ class Outcome:
     phases: list[str] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
     steps: int = 0
-    steps_by_host: dict[str, int] = field(default_factory=dict)
+    # What can be counted and then be made to fail: see `points`.
+    counts: dict[str, int] = field(default_factory=dict)
     virtual_s: float = 0.0
     digest: str = ""
     trace: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 def simulate(
@@ -60,9 +62,10 @@ def simulate(
     prepare: Prepare | None = None,
     *,
     trace: bool = False,
+    entropy: int | None = None,
 ) -> Outcome:
     """Runs one seed here. The interpreter is of no use for anything else afterwards."""
-    rng = random.Random(f"run {seed}")
+    rng = random.Random(f"run {seed if entropy is None else entropy}")
     loop = SimLoop(rng, shuffled=profile.shuffled)
     asyncio.set_event_loop(loop)
     world = World(loop, rng, profile, template, folder)
@@ -77,8 +80,11 @@ def simulate(
     except (Deadlock, _Endless) as error:
         outcome.violations.append(f"I8: {type(error).__name__}: {error}")
     outcome.seen += world.seen + world.net.seen
-    for host, event, _ in world.machines.lines:
+    for host, event, fields in world.machines.lines:
         outcome.seen[f"log_{host[0]}_{event}"] += 1
+        if "error" in fields:
+            outcome.seen[f"error_{event}_{fields['error']}"] += 1
+            outcome.errors.append(f"{host} {event} {fields['error']} {fields['at']}")
     outcome.steps = loop.steps
     outcome.virtual_s = loop.now
     lines = [f"{at:.6f} {who} {what}" for at, who, what in loop.trace]
@@ -117,6 +123,7 @@ class _Scenario:
             return
         if self._profile.purge:
             await self._reach(max(self._ends()) + 3)
+        self._count()
         # Everybody dies once more and comes back.
         for name in world.names:
             world.kill(name)
@@ -125,6 +132,16 @@ class _Scenario:
         await asyncio.sleep(3.0)
         await self._read()
         self._check()
+
+    def _count(self) -> None:
+        world, counts = self._world, self._outcome.counts
+        for name in world.names:
+            process = world.host(name).process
+            if process is not None:
+                counts[f"steps {name}"] = process.steps
+            counts[f"disk {name}"] = world.host(name).disk_steps
+        counts["trips"] = world.trips
+        counts |= {f"writes {kinds}": number for kinds, number in world.net.writes.items()}
 
     async def _lively(self, operator: "asyncio.Task[None]") -> bool:
         """Whether everybody is done in time."""
@@ -193,6 +210,7 @@ class _Scenario:
         checks.run()
         self._outcome.violations += checks.violations
         self._outcome.phases = checks.phases
+        self._outcome.seen += checks.seen
         for phase in checks.phases:
             self._outcome.seen[f"round_{phase}"] += 1
         for device in self._crowd.devices:

@@ -17,6 +17,7 @@ import helper.app
 from collector.config import Config
 from collector.node import Node, running
 from collector.redis_store import REPLY_TIMEOUT_S
+from collector.store import StoreLost
 from dandelion.encoding import identity_of
 from helper.config import Config as HelperConfig
 from tests.sim.loop import WORLD, Process, SimLoop
@@ -30,6 +31,12 @@ T = TypeVar("T")
 RESTART_S: Final = 1.0
 SYNC_S: Final = 1.0
 ANSWER_DELAY_MS: Final = 50
+SCOPE: Final = {
+    "epsilon": 100_000.0,
+    "delta": 1e-8,
+    "period_s": 86_400,
+    "open_rounds_max": 1_000,
+}
 
 
 class World:
@@ -51,7 +58,11 @@ class World:
         self.seen = self.machines.seen
         self.rolled_back = False
         # Whether the store has forgotten a transaction that it had confirmed.
+        # What becomes of the so-manyth trip to the store: `request`, `reply` or `late`.
+        self.trips = 0
+        self.lost_trips: dict[int, str] = {}
         self._stops: dict[str, asyncio.Event] = {}
+        self._carriers: dict[tuple[Any, bytes], set[str]] = {}
         self._waiting: dict[asyncio.Future[Any], Process] = {}
         self._configs()
         loop.disk_delay = lambda: profile.disk_s * rng.random()
@@ -142,11 +153,32 @@ class World:
 
     async def _collector(self, process: Process, stop: asyncio.Event) -> None:
         store = self.server.client(self._channel(process))
+        self._watch(store, process)
         first = process.host == "c1"
         clock = self.machines.time
         async with running(self._config, first=first, store=store, clock=clock) as node:
             self.nodes[process.host] = node
             await stop.wait()
+
+    def _watch(self, store: Any, process: Process) -> None:
+        """Counts how commits end, and keys that come through several processes."""
+        commit = store.commit
+
+        async def watched(lane: Any, epoch: Any, seq: int, entries: Any, total: bytes) -> Any:
+            for entry in entries:
+                hosts = self._carriers.setdefault((lane, entry.epk), set())
+                if hosts and process.host not in hosts:
+                    self.seen["two_collectors"] += 1
+                hosts.add(process.host)
+            try:
+                result = await commit(lane, epoch, seq, entries, total)
+            except StoreLost:
+                self.seen["commit_lost"] += 1
+                raise
+            self.seen[f"commit_{result.code.lower()}"] += 1
+            return result
+
+        store.commit = watched
 
     # The store
 
@@ -157,6 +189,7 @@ class World:
             await asyncio.sleep(SYNC_S)
             if self.profile.policy == "everysec":
                 self.server.sync()
+        self.seen["store_disk_full"] += 1
 
     def _store_gone(self) -> None:
         self.server.crash()
@@ -169,7 +202,13 @@ class World:
         link = self.net.link(process.host, "s")
         loop, rng, seen = self.loop, self.rng, self.seen
 
-        def arrive(future: "asyncio.Future[T]", call: Callable[[], T]) -> None:
+        def lost(what: str, chance: float) -> bool:
+            if self.lost_trips.get(self.trips) == what or (chance and rng.random() < chance):
+                seen[f"store_drop_{what}"] += 1
+                return True
+            return False
+
+        def arrive(future: "asyncio.Future[T]", call: Callable[[], T], unheard: bool) -> None:
             result, error = None, None
             try:
                 result = call()
@@ -181,8 +220,7 @@ class World:
             if future.done():
                 seen["store_late_call"] += 1
                 return
-            if link.quality.drop_reply and rng.random() < link.quality.drop_reply:
-                seen["store_drop_reply"] += 1
+            if unheard:
                 self._fail(future, process, loop.now + 0.001)
                 return
             at = max(loop.now, link.cut_until) + self.net.delay(link)
@@ -195,12 +233,15 @@ class World:
                 await asyncio.sleep(0.001)
                 raise redis.exceptions.ConnectionError("refused")
             self._waiting[future] = process
+            self.trips += 1
             at = max(loop.now, link.cut_until) + self.net.delay(link)
-            if link.quality.drop_request and rng.random() < link.quality.drop_request:
-                seen["store_drop_request"] += 1
+            if self.lost_trips.get(self.trips) == "late":
+                at += REPLY_TIMEOUT_S + 1
+            if lost("request", link.quality.drop_request):
                 self._fail(future, process, at)
             else:
-                loop.call_at(at, arrive, future, call, context=loop.context_of(there))
+                unheard = lost("reply", link.quality.drop_reply)
+                loop.call_at(at, arrive, future, call, unheard, context=loop.context_of(there))
             timer = loop.call_later(REPLY_TIMEOUT_S, self._late, future)
             try:
                 return await future
@@ -251,7 +292,8 @@ class World:
                     "state_dir": self.folder / name,
                     "collectors": (template.collector.hex(),),
                     "token_sha256": (hashlib.sha256(f"token-of-{name}".encode()).hexdigest(),),
-                    "scopes": {"test": {"epsilon": 5_000.0, "delta": 1e-8, "period_s": 86_400}},
+                    # An operator who keeps trying reserves budget with whichever helper is there.
+                    "scopes": {"test": SCOPE},
                     "floors": {"cohort_min": 1, "per_round": {"epsilon": 1_000.0, "delta": 1e-8}},
                     "answer_delay_ms": ANSWER_DELAY_MS,
                     "threads": 1,
