@@ -45,9 +45,9 @@ class Express:
 
     def __init__(self, public: Public) -> None:
         self.public = public
-        # Whole answers by outcome and origin. They carry the time, so they last for a second.
+        # Whole answers by outcome and origin; for a second, since they carry time and window.
         self._answers: dict[tuple[str, str | None], bytes] = {}
-        self._second = 0
+        self._moment = (0, 0)
         # In the order they came, which is that of their deadlines: one timer is enough.
         self._line: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -126,10 +126,10 @@ class Express:
         return made
 
     def _key(self, what: str, origin: str | None) -> tuple[str, str | None]:
-        now = int(self.public.clock())
-        if now != self._second:
+        moment = int(self.public.clock()), self.public.pace.turn
+        if moment != self._moment:
             self._answers.clear()
-            self._second = now
+            self._moment = moment
         return what, origin if origin in self.public.config.allowed_origins else None
 
     def refusal(self, error: DandelionError | str, origin: str | None) -> bytes:
@@ -175,6 +175,11 @@ class _Waiting:
         except DandelionError as error:
             public.ingest.leave(self._size)
             self.refuse(error)
+            return
+        except Exception as error:  # noqa: BLE001 - logged, as `problems` does on the long way
+            fault(error)
+            public.ingest.leave(self._size)
+            self.refuse("internal")
             return
         if offered:
             self._express.queue(self)

@@ -1,4 +1,4 @@
-"""What operators see: readiness, metrics, logs, pace, and configuration."""
+"""What operators see: readiness, metrics, logs, and configuration."""
 
 import asyncio
 import io
@@ -12,10 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from collector import logs
-from collector.config import Config, PaceConfig, load_config
+from collector.config import Config, load_config
 from collector.health import REASONS, Health
 from collector.metrics import METRICS, Metrics, render
-from collector.pace import Pace
 from collector.redis_contract import RedisInspection
 from collector.redis_store import RedisStore
 from collector.store import MemoryStore, StoreUnavailable
@@ -216,53 +215,6 @@ def test_events_come_from_a_closed_list() -> None:
     """An event outside the vocabulary is a programming error."""
     with pytest.raises(KeyError):
         logs.event("somebody_came")
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_pace_brings_a_crowd_to_the_target_rate() -> None:
-    """A million clients that all come at once are told windows that spread them out.
-
-    Each client comes back at the middle of what it was told: the rate settles near the target.
-    """
-    clock = Clock()
-    config = PaceConfig(target_per_s=1_000.0, window_min_s=60, window_max_s=86_400)
-    pace = Pace(config, clock, clock)
-    population, width = 1_000_000, 60.0
-    rates = []
-    for _ in range(3_000):
-        # Clients come at the rate that the windows of the recent past make.
-        rate = population / width
-        rates.append(rate)
-        for _ in range(100):
-            pace.arrived()
-        pace._counted += int(rate) - 100
-        clock.now += 1
-        start, end = pace.window()
-        assert start == int(clock.now) + 60
-        width += (end - start - width) / 60
-    assert rates[0] > 10_000
-    assert 700 < sum(rates[-100:]) / 100 < 1_400
-
-
-def test_a_quiet_collector_has_the_least_window() -> None:
-    """Without a crowd clients are not sent away for long."""
-    clock = Clock()
-    pace = Pace(PaceConfig(), clock, clock)
-    for _ in range(100):
-        pace.arrived()
-        clock.now += 1
-    start, end = pace.window()
-    assert end - start == 60
-    assert pace.headers() == {"Dandelion-Window": f"{start} {end}"}
 
 
 GOOD: dict[str, object] = {
