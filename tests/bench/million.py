@@ -9,6 +9,8 @@ left of that time is spent waiting. `CLIENTS=` makes it smaller, `SLOTS=` longer
 import argparse
 import itertools
 import math
+import os
+import pstats
 import shutil
 import sys
 import tempfile
@@ -31,6 +33,7 @@ _PILOT: Final = 4_000
 _MARGIN: Final = 1.25
 _QUERY: Final = "million"
 _GENERATOR: Final = "generator"
+_PROFILED: Final = Path(__file__).with_name("profiled")
 MAKE, INGEST, WAIT, SEAL, ASK, RELEASE, VERIFY = (
     "make reports",
     "ingest",
@@ -81,8 +84,13 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=Options.connections)
     parser.add_argument("--redis-url", help="instead of the embedded store")
     parser.add_argument("--record", action="store_true", help="append to the record")
+    parser.add_argument("--profile", type=Path, help="folder for profiles of the collector")
     arguments = vars(parser.parse_args())
     to = RESULTS if arguments.pop("record") else None
+    if profile := arguments.pop("profile"):
+        profile.mkdir(parents=True, exist_ok=True)
+        # Processes that are started inherit it; see profiled/sitecustomize.py.
+        os.environ |= {"BENCH_PROFILE": str(profile), "PYTHONPATH": str(_PROFILED)}
     options = Options(**arguments)
     run = Run.begin("million")
     folder = Path(tempfile.mkdtemp(prefix="million-"))
@@ -93,6 +101,8 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     show(ran)
+    for file in sorted(profile.glob("*.prof")) if profile else ():
+        pstats.Stats(str(file)).sort_stats("tottime").print_stats(25)
     result = run.record(
         {"clients": options.clients, "slots": options.slots, "workers": options.workers},
         figures(options, ran),
