@@ -18,6 +18,7 @@ from tests.oracle_membership import one_hot
 # Longer than the collector takes to say that it cannot tell.
 _TIMEOUT_S: Final = 6.0
 _PAUSE_S: Final = (0.05, 0.4)
+MANY: Final = 1_000_000
 
 
 @dataclass
@@ -51,18 +52,23 @@ class Crowd:
     """Everybody who was asked to take part in one round."""
 
     def __init__(
-        self, d: Descriptor, count: int, rng: random.Random, *, attempts: int = 1_000_000
+        self, d: Descriptor, count: int, rng: random.Random, *, attempts: int = MANY
     ) -> None:
         """`attempts` bounds how often each client tries."""
         self.d = d
         self.members = [_member(d, number) for number in range(count)]
         self.answers: Counter[str] = Counter()
+        self.attempts = attempts
         self._rng = rng
-        self._attempts = attempts
 
     def numbers(self, choose: Callable[[Member], bool]) -> set[int]:
         """The members that are chosen."""
         return {member.number for member in self.members if choose(member)}
+
+    @property
+    def waiting(self) -> set[int]:
+        """Who heard no final answer and tries no more, although it should."""
+        return self.numbers(lambda member: not member.done) if self.attempts == MANY else set()
 
     @property
     def acked(self) -> set[int]:
@@ -111,7 +117,7 @@ class Crowd:
         self, member: Member, pool: "asyncio.Queue[FleetTransport]", after: float
     ) -> None:
         await asyncio.sleep(after)
-        for _ in range(self._attempts):
+        for _ in range(self.attempts):
             transport = await pool.get()
             try:
                 member.submitted = True

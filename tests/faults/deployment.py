@@ -80,7 +80,7 @@ class Deployment:
         self.exchanges: list[Exchange] = []
         self.services: dict[str, Service] = {}
         self.controls: dict[str, shim.Control] = {}
-        self.left: list[int] = []
+        self.left: list[str] = []
         self._closed = False
         self._marked = Marked()
         self._stack = AsyncExitStack()
@@ -211,7 +211,7 @@ class Deployment:
             raise RuntimeError(f"the query was refused: {answer}")
 
     async def close(self) -> None:
-        """Ends whatever still runs. `left` then names processes that nobody had waited for."""
+        """Ends whatever still runs. `left` then describes processes that outlived it."""
         if self._closed:
             return
         self._closed = True
@@ -221,7 +221,7 @@ class Deployment:
             service.kill()
         for service in self.services.values():
             await service.stop()
-        self.left = await self._marked.clear(20)
+        self.left = await self._marked.clear(40)
         await self._stack.aclose()
         for control in self.controls.values():
             control.close()

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from collector import __main__ as command
 from collector import app
-from collector.committer import LaneCommitter, Outcome
+from collector.committer import LaneCommitter, Outcome, Tell
 from collector.redis_store import RedisStore
 from collector.store import CommitResult, Entry, Epoch, Lane, StoreUnavailable
 
 
 def ack_before_commit() -> None:
     """Reports are acknowledged when they are queued, not when they are stored."""
-    submit = LaneCommitter.submit
+    submit, offer = LaneCommitter.submit, LaneCommitter.offer
     under_way: set[asyncio.Task[Outcome]] = set()
 
     async def early(self: LaneCommitter, *args: Any) -> Outcome:
@@ -30,7 +30,14 @@ def ack_before_commit() -> None:
         await asyncio.sleep(0)
         return Outcome.ACCEPTED
 
+    def offered_early(self: LaneCommitter, entry: Entry, body: bytes, tell: Tell) -> bool:
+        taken = offer(self, entry, body, lambda _: None)
+        if taken:
+            asyncio.get_running_loop().call_soon(tell, Outcome.ACCEPTED)
+        return taken
+
     LaneCommitter.submit = early  # type: ignore[method-assign,assignment]
+    LaneCommitter.offer = offered_early  # type: ignore[method-assign]
 
 
 def fresh_seq() -> None:

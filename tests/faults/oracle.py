@@ -127,9 +127,7 @@ def _judge_ending(
     if record.phases[-1] not in wanted | allowed:
         found["I8"].append(f"round {name} ended {record.phases[-1]}: {record.reason}")
     if record.crowd is not None:
-        waiting = record.crowd.numbers(lambda member: not member.done)
-        if waiting:
-            found["I8"].append(f"round {name}: {len(waiting)} clients wait for ever")
+        _compare(found["I8"], name, "wait for ever", record.crowd.waiting)
 
 
 def _judge_history(record: RoundRecord, found: dict[str, list[str]]) -> None:
@@ -172,11 +170,14 @@ def _judge_round(
     refused = crowd.numbers(lambda member: bool(member.refusal))
     shards = {shard.shard for shard in verified.release.shards}
     small = {shard for shard, n in acked_by_shard(crowd).items() if n < COHORT_MIN} - shards
-    silent = crowd.numbers(lambda member: d.shard_of(member.epk) in small)
-    _compare(found["I1"], name, "acknowledged and lost", crowd.acked - silent - included)
+    alone = crowd.numbers(lambda member: d.shard_of(member.epk) in small)
+    _compare(found["I1"], name, "acknowledged and lost", crowd.acked - alone - included)
     _compare(found["I2"], name, "included and never sent", included - submitted)
     _compare(found["I3"], name, "not exactly once", {it for it, n in times.items() if n != 1})
     _compare(found["I6"], name, "refused and included", refused & included)
+    if crowd.attempts == 1:
+        silent = crowd.numbers(lambda member: not member.done)
+        _compare(found["I8"], name, "included and never told", silent & included)
     if verified.n != len(included):
         found["I4"].append(f"round {name}: n = {verified.n}, in the sum are {len(included)}")
     epks = {member.number: member.epk for member in crowd.members}

@@ -45,15 +45,16 @@ class Marked:
                         found.append(int(folder.name))
         return found
 
-    async def clear(self, seconds: float) -> list[int]:
-        """Waits for stragglers; kills those that are left after `seconds`, and names them."""
+    async def clear(self, seconds: float) -> list[str]:
+        """Waits for stragglers; kills those that are left after `seconds`, and describes them."""
         deadline = time.monotonic() + seconds
         while (left := self.left()) and time.monotonic() < deadline:  # noqa: ASYNC110 - others'
             await asyncio.sleep(0.05)
+        described = [_describe(pid) for pid in left]
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return left
+        return described
 
 
 class Service:
@@ -205,3 +206,14 @@ class Service:
 
 def _is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def _describe(pid: int) -> str:
+    """What a process is, what it does, and what it has open; for a report of what was left."""
+    folder, found = Path(f"/proc/{pid}"), [str(pid)]
+    with suppress(OSError):
+        found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        state = (folder / "stat").read_text().rpartition(")")[2].split()
+        found.append(f"state {state[0]}, parent {state[1]}, {(folder / 'wchan').read_text()}")
+        found += [f"{it.name} -> {it.readlink()}" for it in sorted((folder / "fd").iterdir())]
+    return ", ".join(found)
