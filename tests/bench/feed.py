@@ -10,6 +10,7 @@ generator's fault and is counted as such (`starved_s`).
 
 import multiprocessing
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final, Self
@@ -115,7 +116,10 @@ def _maker(orders: Connection, parts: Connection, endpoint: str, seed: int) -> N
     while more or queue:
         # Waits for an order only if there is nothing else to do.
         while more and (not queue or orders.poll()):
-            order = orders.recv()
+            try:
+                order = orders.recv()
+            except EOFError:
+                return  # whoever gave orders has given up
             if order is None:
                 more = False
             else:
@@ -126,7 +130,10 @@ def _maker(orders: Connection, parts: Connection, endpoint: str, seed: int) -> N
         count = min(PART, left)
         secrets = secrets_of(seed, first, count)
         reports = b"".join(make(d, first, count, secrets))
-        parts.send(Part(request_head(d, authority), d.report_bytes, first, reports))
+        try:
+            parts.send(Part(request_head(d, authority), d.report_bytes, first, reports))
+        except BrokenPipeError:
+            return
         if left > count:
             queue.append((d, first + count, left - count))
     parts.send(Part(b"", 1, 0, b""))
@@ -176,7 +183,11 @@ class _Steady:
 
     def _fill(self) -> None:
         while not self._ended and self._parts.poll():
-            part: Part = self._parts.recv()
+            try:
+                part: Part = self._parts.recv()
+            except EOFError:
+                self._ended = True
+                return
             if not part.reports:
                 self._ended = True
             else:
@@ -195,4 +206,5 @@ def _sender(
         outcomes = sender.run(source)
     finally:
         sender.close()
-    result.send(Fed(outcomes, source.starved_s))
+    with suppress(BrokenPipeError):
+        result.send(Fed(outcomes, source.starved_s))

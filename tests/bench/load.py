@@ -33,6 +33,7 @@ from dandelion.params import KEY_BYTES, MEDIA_REPORT, MESSAGE_VERSION
 Vector = npt.NDArray[np.int64]
 
 _CHUNK: Final = 1_024
+_CHUNK_WORDS: Final = 1 << 21
 _RETRY_MAX_S: Final = 2.0
 _RECONNECT_S: Final = 0.05
 _SCAN_S: Final = 1.0
@@ -66,17 +67,16 @@ def make(d: Descriptor, first: int, count: int, secrets: bytes) -> Iterator[byte
         raise ValueError("one secret of 32 bytes for each client")
     mask_keys = b"".join(helper.mask_key for helper in d.helpers)
     head = bytes([MESSAGE_VERSION]) + d.round_id
-    values = np.zeros(d.slots, dtype=np.int64)
-    for start in range(0, count, _CHUNK):
-        clients = np.arange(first + start, first + min(start + _CHUNK, count))
-        places = zip(slots_of(d, clients).tolist(), weights_of(d, clients).tolist(), strict=True)
-        parts = []
-        for index, (slot, weight) in enumerate(places, start):
-            values[slot] = weight
-            secret = secrets[index * KEY_BYTES : (index + 1) * KEY_BYTES]
-            parts += [head, *kernel.mask(d.suite, d.width, d.ctx, secret, mask_keys, values)]
-            values[slot] = 0
-        yield b"".join(parts)
+    chunk = max(1, min(_CHUNK, _CHUNK_WORDS // d.slots))
+    for start in range(0, count, chunk):
+        end = min(start + chunk, count)
+        clients = np.arange(first + start, first + end)
+        values = np.zeros((end - start, d.slots), dtype=np.int64)
+        values[np.arange(end - start), slots_of(d, clients)] = weights_of(d, clients)
+        each = secrets[start * KEY_BYTES : end * KEY_BYTES]
+        # One thread: the generator takes as many cores as it has processes.
+        made = kernel.mask_many(d.suite, d.width, d.ctx, each, mask_keys, values, head, 1)
+        yield b"".join(made)
 
 
 def request_head(d: Descriptor, authority: str) -> bytes:
