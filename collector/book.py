@@ -11,7 +11,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -181,14 +181,19 @@ class RoundBook:
     def _take(self, records: dict[bytes, bytes], phases: dict[bytes, Phase]) -> None:
         kept = {round_id: it for round_id, it in records.items() if round_id in phases}
         self._rounds = {
-            round_id: self._rounds[round_id]
-            if self._records.get(round_id) == record
-            else Round.decode(record)
+            round_id: self._round(round_id, record, phases[round_id])
             for round_id, record in kept.items()
         }
         self._by_name = {round_id.hex(): it for round_id, it in self._rounds.items()}
         self._records = kept
         self._retire({round_id for round_id, phase in phases.items() if phase in COMMITTING})
+
+    def _round(self, round_id: bytes, record: bytes, phase: Phase) -> Round:
+        """A round of the list. The list may be of an older state of the store; its phase is not."""
+        known = self._rounds.get(round_id)
+        if known is None or self._records.get(round_id) != record:
+            known = Round.decode(record)
+        return known if known.phase is phase else replace(known, phase=phase)
 
     async def _refresh_soon(self) -> None:
         """One refresh that began after this call, shared by all who wait for it."""
