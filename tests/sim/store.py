@@ -13,6 +13,7 @@ tests/collector/test_store.py compares it with real servers, crashes included. L
 limits, replication, and `fsync` that returns before the disk has the bytes.
 """
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class Channel(Protocol):
 
 
 async def direct(call: Callable[[], T]) -> T:
-    """A network without delay or loss."""
+    """A network without delay or loss, where others get their turn while a server is asked."""
+    await asyncio.sleep(0)
     return call()
 
 
