@@ -27,7 +27,7 @@ from collector.opening import open_round
 from collector.registry import RoundRow
 from collector.releasing import make_release
 from collector.scheme import scheme_of
-from collector.sealing import Damaged, seal_round
+from collector.sealing import Damaged, check_seals, seal_round
 from collector.store import LanePhase, RoundStore, StoreUnavailable
 from dandelion.errors import RuleError, WireError
 from dandelion.round import COMMITTING, Phase
@@ -330,6 +330,7 @@ class _Runner:
             logs.event("round_abandoned", round_id=row.round_id, reason="helper_unavailable")
             await self._move(Phase.ABANDONED, reason)
             return
+        await check_seals(services.store, row.round.layout, seals)
         make = partial(make_release, row, seals, answers, services.seed)
         try:
             artefact, summary = await asyncio.to_thread(make)

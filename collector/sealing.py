@@ -14,7 +14,15 @@ import numpy as np
 from collector.anchors import Anchor, losses
 from collector.registry import Seal
 from collector.scheme import Scheme
-from collector.store import Lane, LanePhase, Layout, RoundStore, StoreLost
+from collector.store import (
+    LANE_COMMITTING,
+    Lane,
+    LanePhase,
+    Layout,
+    RoundStore,
+    StoreLost,
+    StoreUnavailable,
+)
 from dandelion.descriptor import Descriptor
 from dandelion.errors import DandelionError, WireError
 from dandelion.messages import set_digest
@@ -59,6 +67,29 @@ async def seal_round(
     return found
 
 
+async def check_seals(store: RoundStore, layout: Layout, seals: Sequence[Seal]) -> None:
+    """Sees to it, before a release, that no report was acknowledged after its set was fixed.
+
+    A failover may have forgotten the seal, so that a commit that came late was taken.
+
+    Raises:
+        Damaged: the store holds a report that its shard's set does not have.
+        StoreUnavailable: try again.
+    """
+    try:
+        for seal in seals:
+            for lane in (lane for lane in layout.lanes if lane.shard == seal.shard):
+                if (await store.status(lane)).phase not in LANE_COMMITTING:
+                    continue
+                await store.step(lane, LanePhase.SEALED)
+                at = range(0, len(seal.keys), KEY_BYTES)
+                fixed = {seal.keys[start : start + KEY_BYTES] for start in at}
+                if not fixed.issuperset(await store.keys(layout, lane)):
+                    raise Damaged(f"lane {lane.name} took reports after the seal")
+    except StoreLost as error:
+        raise Damaged(f"the store lost a {error}") from None
+
+
 async def _read(
     store: RoundStore, layout: Layout, lanes: Sequence[Lane], anchors: Sequence[Anchor]
 ) -> tuple[bytes, list[bytes]]:
@@ -70,16 +101,17 @@ async def _read(
         if losses(anchors, lane, metas):
             raise Damaged(f"lane {lane.name} is behind what was acknowledged")
         lane_keys = await store.keys(layout, lane)
-        counts = {
-            len(lane_keys),
-            sum(meta.n for meta in metas),
-            (await store.status(lane)).count,
-        }
+        lane_sums = await store.sums(lane)
+        status = await store.status(lane)
+        if status.phase in LANE_COMMITTING:
+            # A failover has forgotten the seal: commits may have come between these reads.
+            raise StoreUnavailable("Unsealed")
+        counts = {len(lane_keys), sum(meta.n for meta in metas), status.count}
         if len(counts) != 1:
             raise Damaged(f"keys and sums of lane {lane.name} disagree")
         # One block of bytes for each lane: a million objects would take three times the memory.
         keys.append(await asyncio.to_thread(b"".join, lane_keys))
-        sums += await store.sums(lane)
+        sums += lane_sums
     return b"".join(keys), sums
 
 
