@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos lock clean
+.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos simulate-faults failovers lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
@@ -8,12 +8,14 @@ EPSILON ?= 1
 SECONDS ?= 600
 MINUTES ?= 10
 ARGS ?=
+SEEDS ?= 0:1000
+TRACE ?= 0
 
 BIN := .venv/bin
 CARGO_MANIFEST := dandelion/kernel/Cargo.toml
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv and build the kernel; quick when nothing changed
 	@scripts/setup.sh
@@ -56,6 +58,13 @@ plots: setup ## cost against clients and slots, measured anew and drawn into doc
 
 chaos: setup ## real processes under faults, SECONDS=600 SEED=1; ARGS="--profile kill" for one kind
 	@$(BIN)/python -m tests.faults --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+simulate-faults: setup ## the product on a loop of virtual time: SEEDS=0:1000, SEEDS=7 TRACE=1, SEEDS=points
+	@PYTHONHASHSEED=0 TRACE=$(TRACE) $(BIN)/python -m tests.sim $(SEEDS)
+
+failovers: SEEDS = 1:50
+failovers: setup ## rounds over a cluster with drawn failovers, SEEDS=1:50; ARGS=--redis
+	@$(BIN)/python -m tests.cluster --seeds $(SEEDS) $(ARGS)
 
 lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
 	@scripts/lock.sh $(ARGS)

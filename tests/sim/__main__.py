@@ -1,4 +1,4 @@
-"""The campaign: `python -m tests.sim SEEDS`, with SEEDS a number, 0:1000, or `points`.
+"""The campaign: `python -m tests.sim SEEDS`, with SEEDS a number, 0:1000, `points` or `spread`.
 
 Prints what was reached and each seed that failed, with the command that replays it. With TRACE=1
 in the environment a single seed prints everything that happened in it. The exit code is 1 if an
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.sim.coverage import missing, table
-from tests.sim.points import Point, all_points, run_points
+from tests.sim.points import Point, all_points, run_points, spread
 from tests.sim.profile import Profile
 from tests.sim.run import run_many
 from tests.sim.scenario import Outcome
@@ -29,10 +29,13 @@ def main(words: list[str]) -> int:
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.sim", *words])
     wanted = words[0] if words else "0:1000"
-    if wanted.startswith("points"):
+    if wanted.startswith(("points", "spread")):
         return _points(wanted)
-    first, _, end = wanted.partition(":")
+    kind, _, numbers = wanted.rpartition("=")
+    first, _, end = numbers.partition(":")
     seeds = range(int(first), int(end) if end else int(first) + 1)
+    if kind == "digests":
+        return _digests(seeds)
     return _seeds(seeds, trace=os.environ.get("TRACE") == "1" and len(seeds) == 1)
 
 
@@ -58,6 +61,13 @@ def _seeds(seeds: range, *, trace: bool) -> int:
     return 0
 
 
+def _digests(seeds: range) -> int:
+    """What happened in each seed, as a hash, to compare two runs."""
+    for outcome in sorted(run_many(seeds), key=lambda it: it.seed):
+        print(outcome.seed, outcome.steps, outcome.digest)
+    return 0
+
+
 def _show(outcome: Outcome) -> None:
     print(f"seed {outcome.seed} failed:")
     for violation in outcome.violations[:8]:
@@ -66,9 +76,11 @@ def _show(outcome: Outcome) -> None:
 
 
 def _points(wanted: str) -> int:
-    """`points` for all of them, `points=KIND:HOST:NUMBER` for one."""
-    _, _, one = wanted.partition("=")
+    """`points` for all of them, `spread` for some, `points=KIND:HOST:NUMBER` for one."""
+    kind, _, one = wanted.partition("=")
     points = [Point.parse(one)] if one else all_points()
+    if kind == "spread":
+        points = spread(points)
     failed = 0
     outcomes = (outcome for _, outcome in run_points(points))
     for outcome in _watched(outcomes, len(points)):
