@@ -87,6 +87,7 @@ pub fn mask_many(
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(usize, Vec<u8>)>, BadArgument> {
         let mut made = Vec::new();
+        let mut sum = Sum::zero(round.width, slots);
         loop {
             let taken = next.fetch_add(1, Ordering::Relaxed);
             let Some(secrets) = batches.get(taken) else {
@@ -95,7 +96,7 @@ pub fn mask_many(
             clients.mask_each(secrets, |index, epk, masks| {
                 let client = taken * batch + index;
                 let vector = if shared { values } else { &values[client * slots..][..slots] };
-                let mut sum = Sum::from_values(round.width, vector);
+                sum.set(vector);
                 masks.add_to(&mut sum);
                 let length = head.len() + KEY_BYTES + slots * round.width.bytes();
                 let mut report = Vec::with_capacity(length);

@@ -94,6 +94,18 @@ impl Sum {
         Self { width, words, stream }
     }
 
+    /// Becomes the values modulo 2^width, as many as there are slots.
+    pub fn set(&mut self, values: &[i64]) {
+        match &mut self.words {
+            Words::Narrow(words) => {
+                words.iter_mut().zip(values).for_each(|(word, &value)| *word = value as u32);
+            }
+            Words::Wide(words) => {
+                words.iter_mut().zip(values).for_each(|(word, &value)| *word = value as u64);
+            }
+        }
+    }
+
     /// Adds one word of the stream to each slot: 32 bits of it, or 64 where the width is 64.
     pub fn add_stream(&mut self, prg: &mut Prg) {
         self.stream.resize(CHUNK_BYTES, 0);
