@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from dandelion.queries.plan import Plan
 from dandelion.round import Phase
 from dandelion.verify import VerifiedRelease, verify_release
 from helper.app import DATABASE
+from tests.oracle_membership import Vector
 from tests.sim.parties import Device
 from tests.sim.template import HELPERS, rows_of
 
@@ -37,10 +39,25 @@ _KEY = slice(17, 17 + KEY_BYTES)
 class Checks:
     """The state of a deployment that is at rest, held against what its clients know."""
 
-    def __init__(self, folder: Path, devices: list[Device], *, forgot: bool, clocks: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        devices: list[Device],
+        *,
+        forgot: bool,
+        unkept: set[bytes],
+        seals: Mapping[tuple[bytes, int], tuple[object, ...]],
+        clocks: bool,
+    ) -> None:
+        """`forgot`: the store has lost something. `unkept`: rounds that may have lost the last
+        second of a process with it. `seals`: (shard, n, set, sum) by round and shard, as they were
+        first seen. `clocks`: some were wrong.
+        """
         self._folder = folder
         self._devices = devices
         self._forgot = forgot
+        self._unkept = unkept if forgot else set()
+        self._seals = seals
         self._clocks = clocks
         self.violations: list[str] = []
         self.phases: list[str] = []
@@ -90,7 +107,9 @@ class Checks:
         if "cohort_min" in reason:
             for shard in range(d.shards):
                 acked = {key for key in self._acked(d) if d.shard_of(key) == shard}
-                if len(acked) >= d.cohort_min:
+                if len(acked) >= d.cohort_min and d.round_id in self._unkept:
+                    self.seen["lost_unanchored"] += 1
+                elif len(acked) >= d.cohort_min:
                     self._say("I1", f"{len(acked)} acknowledged, and abandoned: {reason}")
         elif not self._clocks:
             self._say("I8", f"abandoned although everything works again: {reason}")
@@ -114,6 +133,10 @@ class Checks:
             return
         shards = {it.shard: it for it in verified.release.shards}
         self.seen["two_shards"] += len(shards) > 1
+        for shard in shards.values():
+            sealed = (shard.shard, shard.n, shard.set_digest, shard.y)
+            if self._seals.get((d.round_id, shard.shard), sealed) != sealed:
+                self._say("I6", "what was released is not what was sealed")
         times, strange = self._members(d, verified)
         if strange:
             self._say("I3", f"values that no set of reports adds up to, at slots {strange}")
@@ -146,6 +169,9 @@ class Checks:
                 continue
             counted = times.get(device.slot, 0)
             if verdict.outcome.delivered and not counted and sealed:
+                if d.round_id in self._unkept:
+                    self.seen["lost_unanchored"] += 1
+                    continue
                 self._say("I1", f"{device.name} was told {verdict.outcome}, and is not counted")
             if verdict.token == "round_closed" and counted and not self._clocks:
                 self._say("I1", f"{device.name} is counted, and was told round_closed")
@@ -160,11 +186,9 @@ class Checks:
         self, d: Descriptor, verified: VerifiedRelease
     ) -> tuple[dict[int, int], list[int]]:
         """How often each device's slot is in the sum; and places where something else is."""
-        plan = Plan.parse(d.plan)
         left = verified.sums.copy()
         times: dict[int, int] = {}
-        for slot in range(64):
-            vector = plan.execute(rows_of(slot)["visit"], lambda n, k: range(k))
+        for slot, vector in enumerate(vectors(d.plan)):
             at = int(np.argmax(np.abs(vector)))
             count = round(int(verified.sums[at]) / int(vector[at]))
             if count:
@@ -213,6 +237,13 @@ class Checks:
             verify_chain(list(_entries(database)))
         except DandelionError as error:
             self._say("I7", f"the ledger of {name}: {error}")
+
+
+@lru_cache
+def vectors(plan: bytes) -> list[Vector]:
+    """The vector of each slot's client."""
+    parsed = Plan.parse(plan)
+    return [parsed.execute(rows_of(slot)["visit"], lambda n, k: range(k)) for slot in range(64)]
 
 
 def _entries(database: sqlite3.Connection) -> Iterator[Entry]:

@@ -26,7 +26,7 @@ class Nemesis:
             "kill_helper": lambda: self._kill(self._any(HELPERS)),
             "kill_store": lambda: self._kill("s"),
             "kill_at_disk": self._kill_at_disk,
-            "drain_collector": self._drain,
+            "drain": self._drain,
             "pause": self._pause,
             "partition": self._partition,
             "clock": self._clock,
@@ -79,8 +79,8 @@ class Nemesis:
         self._world.boot(name)
 
     async def _drain(self) -> None:
-        name = self._any(self._world.collectors)
-        self._saw("drain")
+        name = self._any([*self._world.collectors, *HELPERS])
+        self._saw(f"drain_{name[0]}")
         self._world.terminate(name)
         await asyncio.sleep(0)
 
@@ -88,7 +88,10 @@ class Nemesis:
         name = self._any(self._world.names)
         self._saw(f"pause_{name[0]}")
         self._world.pause(name)
-        await asyncio.sleep(self._rng.choice((0.5, 6.0, PAUSE_S)))
+        seconds = self._rng.choice((0.5, 6.0, PAUSE_S))
+        await asyncio.sleep(seconds)
+        if seconds == PAUSE_S:
+            self._saw("pause_long")
         self._world.resume(name)
 
     async def _partition(self) -> None:

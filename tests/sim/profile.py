@@ -18,7 +18,7 @@ ACTIONS = (
     "kill_helper",
     "kill_store",
     "kill_at_disk",
-    "drain_collector",
+    "drain",
     "pause",
     "partition",
     "clock",
@@ -92,6 +92,8 @@ class Profile:
         actions = [] if calm else [it for it in ACTIONS if rng.random() < _LIKELY.get(it, 0.3)]
         trouble = {} if calm else {it: _trouble(rng) for it in LINKS if rng.random() < 0.5}
         lossy_policy = rng.random() < 0.25
+        # Long enough for a process that is stopped for half a minute to go on while faults last.
+        long = rng.random() < 0.08
         jumps = (HOUR_S, -HOUR_S, DAY_S, -DAY_S, -5.0, 5.0)
         return cls(
             collectors=_pick(rng, (1, 2, 2, 3)),
@@ -99,8 +101,8 @@ class Profile:
             rounds=_pick(rng, (1, 1, 1, 2)),
             shard_bits=_pick(rng, (0, 0, 0, 1)),
             open_s=rng.randint(3, 6),
-            fault_s=0.0 if calm else rng.uniform(4, 12),
-            answer_s=45,
+            fault_s=0.0 if calm else rng.uniform(30, 38) if long else rng.uniform(4, 12),
+            answer_s=75 if long else 45,
             cohort=_pick(rng, ("roomy", "roomy", "roomy", "full", "full", "small")),
             twins=rng.randint(0, 3),
             liars=rng.randint(0, 2),

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from dandelion.descriptor import Descriptor, Envelope
 from dandelion.privacy import accounting
+from tests.sim.checks import vectors
 from tests.sim.profile import Profile
 from tests.sim.scenario import Outcome, Prepare, simulate
 from tests.sim.template import Template, make_template
@@ -180,6 +181,8 @@ def warm_up() -> None:
     folder = Path(tempfile.mkdtemp(prefix="sim-", dir=_memory()))
     try:
         the_template().copy_to(folder)
+        for plan in the_template().plans:
+            vectors(plan)
         simulate(0, Profile(), the_template(), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

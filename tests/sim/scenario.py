@@ -31,6 +31,9 @@ from tests.sim.world import World
 LIVELY_S: Final = 90.0
 STEPS_MAX: Final = 400_000
 
+# What the log may show of a disk that is full; of anything else it may show nothing.
+OF_A_FULL_DISK: Final = ("OperationalError", "OSError", "RuleError")
+
 Prepare = Callable[[int, World], None]
 
 # What a finished seed leaves behind: nothing of it may be collected, or the dead would stir.
@@ -71,6 +74,7 @@ def simulate(
     world = World(loop, rng, profile, template, folder)
     _KEPT.append(world)
     install(world.machines)
+    world.promises.watch()
     if prepare is not None:
         prepare(seed, world)
     outcome = Outcome(seed)
@@ -111,6 +115,8 @@ class _Scenario:
         self._crowd = Crowd(world, profile, self._operator, rng)
         self._nemesis = Nemesis(world, profile, rng)
         self._artefacts: dict[str, set[bytes]] = {}
+        self._unkept: set[bytes] = set()
+        self._seals: dict[tuple[bytes, int], tuple[object, ...]] = {}
 
     async def run(self) -> None:
         world = self._world
@@ -118,11 +124,14 @@ class _Scenario:
             world.boot(name)
         operator = asyncio.create_task(self._operator.run())
         self._crowd.start()
+        observing = asyncio.create_task(self._observe())
         await self._nemesis.run()
+        observing.cancel()
         if not await self._lively(operator):
             return
         if self._profile.purge:
             await self._reach(max(self._ends()) + 3)
+        self._unkept = world.promises.unkept()
         self._count()
         # Everybody dies once more and comes back.
         for name in world.names:
@@ -132,6 +141,11 @@ class _Scenario:
         await asyncio.sleep(3.0)
         await self._read()
         self._check()
+
+    async def _observe(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self._phases()
 
     def _count(self) -> None:
         world, counts = self._world, self._outcome.counts
@@ -170,6 +184,11 @@ class _Scenario:
     def _phases(self) -> dict[bytes, Phase]:
         with closing(sqlite3.connect(self._world.folder / "collector" / FILE)) as connection:
             rows = connection.execute("SELECT round, phase FROM rounds").fetchall()
+            sealed = connection.execute("SELECT round, shard, n, set_digest, y FROM seals")
+            for round_id, *seal in sealed:
+                first = self._seals.setdefault((round_id, seal[0]), tuple(seal))
+                if first != tuple(seal):
+                    self._say("I6: a set changed after it was sealed")
         return {row[0]: Phase(row[1]) for row in rows}
 
     def _all_ended(self) -> bool:
@@ -205,6 +224,8 @@ class _Scenario:
             world.folder,
             self._crowd.devices,
             forgot=world.forgot,
+            unkept=self._unkept,
+            seals=self._seals,
             clocks="clock" in self._profile.actions,
         )
         checks.run()
@@ -218,3 +239,7 @@ class _Scenario:
                 self._outcome.seen[f"client_{receipt.outcome}_{receipt.token}"] += 1
         for fault in world.loop.faults:
             self._say(f"fault: {fault}")
+        full = "disk_full" in self._profile.actions
+        for host, event, fields in world.machines.lines:
+            if "error" in fields and not (full and fields["error"] in OF_A_FULL_DISK):
+                self._say(f"fault: {host} logged {event}: {fields['error']} at {fields['at']}")

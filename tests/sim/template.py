@@ -1,7 +1,6 @@
 """State directories as a first start leaves them, made once and copied for every seed."""
 
 import hashlib
-import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ class Template:
     folder: Path
     collector: bytes
     helpers: tuple[bytes, ...]
+    plans: tuple[bytes, ...]
 
     def copy_to(self, folder: Path) -> None:
         """Makes the state of a new deployment."""
@@ -56,13 +56,14 @@ def make_template(folder: Path) -> Template:
         identities[name] = identity_of(seed)
     for name in HELPERS:
         Store(folder / name / DATABASE, identities[name]).close()
-    _fill(folder / "collector")
-    return Template(
-        folder, identities["collector"], tuple(sorted(identities[name] for name in HELPERS))
-    )
+    plans = _fill(folder / "collector")
+    helpers = tuple(sorted(identities[name] for name in HELPERS))
+    return Template(folder, identities["collector"], helpers, plans)
 
 
-def _fill(state_dir: Path) -> None:
+def _fill(state_dir: Path) -> tuple[bytes, ...]:
+    """Makes the collector's database; the plans of its queries."""
+    plans = []
     now = int(EPOCH)
     tokens.issue(state_dir, "test", list(tokens.Scope), lifetime_s=90 * 86_400, now=now)
     connection = connect(state_dir / FILE)
@@ -82,16 +83,13 @@ def _fill(state_dir: Path) -> None:
                     wanted = QueryRequest.model_validate(fields)
                     document = make_query(wanted, len(HELPERS), now)
                     registry.add_query(connection, wanted.name, document, now)
+                    plans.append(document["plan_bytes"].encode())
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         connection.close()
+    return tuple(plans)
 
 
 def rows_of(slot: int) -> dict[str, list[dict[str, Any]]]:
     """The rows of a client that sets its own slot: see tests/collector/rig.py."""
     return {"visit": [{"who": f"c{slot:03}", "load": 2_000}]}
-
-
-def seeded(text: str) -> random.Random:
-    """A stream of its own."""
-    return random.Random(text)

@@ -24,6 +24,7 @@ from tests.sim.loop import WORLD, Process, SimLoop
 from tests.sim.machine import EPOCH, Host, Machines
 from tests.sim.net import Network, Quality
 from tests.sim.profile import Profile
+from tests.sim.promises import Promises
 from tests.sim.store import Channel, SimServer
 from tests.sim.template import HELPERS, Template
 
@@ -56,6 +57,7 @@ class World:
         self.nodes: dict[str, Node] = {}
         self.collectors = [f"c{number + 1}" for number in range(profile.collectors)]
         self.seen = self.machines.seen
+        self.promises = Promises()
         self.rolled_back = False
         # Whether the store has forgotten a transaction that it had confirmed.
         # What becomes of the so-manyth trip to the store: `request`, `reply` or `late`.
