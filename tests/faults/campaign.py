@@ -108,19 +108,13 @@ class Run:
         await self.end_sending()
         for record in self.records.values():
             await self.read(record)
-            # In a damaged round nobody is told anything else any more.
-            if record.crowd is not None and record.phases[-1:] != [Phase.DAMAGED]:
+            # In a damaged round nobody is told anything else any more, and a store that was
+            # restored may have forgotten who is in a round that is over.
+            forgetful = Phase.DAMAGED in (*record.phases[-1:], *self.profile.allowed)
+            if record.crowd is not None and not forgetful:
                 record.late += await record.crowd.repeat(self.it.public, _LATE_CLIENTS)
 
-    async def sent(self, seconds: float = 30) -> None:
-        """Waits until every client has its final answer.
-
-        Raises:
-            TimeoutError: they have not, in time.
-        """
-        await asyncio.wait_for(asyncio.gather(*self._sending), seconds)
-
-    async def acked(self, count: int, seconds: float = 20) -> None:
+    async def acked(self, count: int, seconds: float = 60) -> None:
         """Waits until so many clients, of all rounds together, were told yes.
 
         Raises:

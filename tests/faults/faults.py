@@ -157,9 +157,9 @@ async def drain(run: Run, name: str) -> None:
 async def restores(run: Run) -> None:
     """The store is replaced by a copy of some time ago, made while it was down."""
     while True:
-        await asyncio.sleep(run.rng.uniform(1, 3))
+        await asyncio.sleep(run.rng.uniform(3, 8))
         copy = await copied(run, "store")
-        await asyncio.sleep(run.rng.uniform(1, 4))
+        await asyncio.sleep(run.rng.uniform(0.5, 3))
         await restored(run, "store", copy)
 
 
