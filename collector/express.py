@@ -14,6 +14,7 @@ import asyncio
 import random
 from collections import deque
 from email.utils import formatdate
+from functools import partial
 from typing import Final
 
 from aiohttp import StreamReader, hdrs, web
@@ -22,6 +23,7 @@ from aiohttp.http_parser import RawRequestMessage
 from collector.book import Round
 from collector.committer import Outcome
 from collector.handlers import Public, count_refusal, public_headers, report_answer
+from collector.ingest import Seat
 from collector.problems import fault
 from dandelion.errors import DandelionError
 from dandelion.params import MEDIA_REPORT, MEDIA_REPORT_SAFELISTED
@@ -185,18 +187,18 @@ class _Waiting:
             self._express.queue(self)
         else:
             # A copy under way, the first one in its lane, a store that is away.
-            task = asyncio.create_task(public.ingest.accept(round_, body))
-            task.add_done_callback(self._accepted)
+            seat = Seat(partial(public.ingest.leave, self._size))
+            task = asyncio.create_task(public.ingest.accept(round_, body, seat))
+            task.add_done_callback(partial(self._accepted, seat))
 
     def refuse(self, error: DandelionError | str) -> None:
         """Answers now; the report keeps its room until its fate is known."""
         count_refusal(self._express.public.metrics, error)
         self._end(self._express.refusal(error, self._origin))
 
-    def _accepted(self, task: asyncio.Task[Outcome]) -> None:
-        public = self._express.public
+    def _accepted(self, seat: Seat, task: asyncio.Task[Outcome]) -> None:
         try:
-            outcome = task.result()
+            self._answer(task.result())
         except DandelionError as error:
             self.refuse(error)
         except asyncio.CancelledError:
@@ -204,10 +206,9 @@ class _Waiting:
         except Exception as error:  # noqa: BLE001 - logged, as `problems` does on the long way
             fault(error)
             self.refuse("internal")
-        else:
-            self._told(outcome)
-            return
-        public.ingest.leave(self._size)
+        finally:
+            # A committer that has the report keeps its room.
+            seat.release()
 
     def _told(self, outcome: Outcome) -> None:
         public = self._express.public
