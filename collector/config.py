@@ -99,7 +99,8 @@ class Limits(Section):
     # From the headers of a request to the last byte of its answer.
     request_s: PositiveFloat = 120.0
     linger_s: PositiveFloat = 2.0
-    waiting_reports_max: PositiveInt = 20_000
+    # About a second's worth, and less than connections: those are to hear `overloaded`.
+    waiting_reports_max: PositiveInt = 4_096
     waiting_bytes_max: PositiveInt = 268_435_456
     answer_s: PositiveFloat = 20.0
     batch_reports: Annotated[int, Field(ge=1, le=COMMIT_REPORTS_MAX)] = 256

@@ -20,6 +20,7 @@ from typing import Final
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 
+from collector.backpressure import Held
 from collector.book import Round
 from collector.committer import Outcome
 from collector.handlers import Public, count_refusal, public_headers, report_answer
@@ -47,6 +48,7 @@ class Express:
 
     def __init__(self, public: Public) -> None:
         self.public = public
+        self._held = Held(public.ingest.room)
         # Whole answers by outcome and origin; for a second, since they carry time and window.
         self._answers: dict[tuple[str, str | None], bytes] = {}
         self._moment = (0, 0)
@@ -74,11 +76,13 @@ class Express:
         connection.begin()
         whole, origin = body.read_nowait(), headers.get(hdrs.ORIGIN)
         if public.ingest.draining or not public.ingest.enter(size):
-            # What turns many away must cost next to nothing.
+            # What turns many away must not be all that is done.
             public.pace.arrived()
             token = "draining" if public.ingest.draining else "overloaded"
             count_refusal(public.metrics, token)
             connection.end(self.shed(token, origin))
+            if not public.ingest.draining:
+                self._held.hold(connection)
             return True
         _Waiting(self, connection, size, origin).start(round_, whole)
         return True

@@ -131,6 +131,14 @@ class Ingest:
         self.waiting_bytes += size
         return True
 
+    def room(self) -> int:
+        """About how many reports more there is room for, if they are like those that are here."""
+        room = self._limits.waiting_reports_max - self.waiting_reports
+        if self.waiting_bytes == 0:
+            return room
+        left = self._limits.waiting_bytes_max - self.waiting_bytes
+        return min(room, left * self.waiting_reports // self.waiting_bytes)
+
     def leave(self, size: int) -> None:
         """Gives the room of one report back."""
         self.waiting_reports -= 1
