@@ -1,5 +1,5 @@
 //! X25519 of many pairs of scalar and point: four at a time on processors with AVX2, one by one
-//! elsewhere. The products are the same (docs/decisions/0012-four-way-ladder.md).
+//! elsewhere. The products are the same (docs/decisions/0013-four-way-ladder.md).
 //!
 //! `machine` has what is unsafe, `field` the arithmetic and `four_way` the ladder.
 
