@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos simulate-faults failovers lock clean
+.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
@@ -65,6 +65,9 @@ simulate-faults: setup ## the product on a loop of virtual time: SEEDS=0:1000, S
 failovers: SEEDS = 1:50
 failovers: setup ## rounds over a cluster with drawn failovers, SEEDS=1:50; ARGS=--redis
 	@$(BIN)/python -m tests.cluster --seeds $(SEEDS) $(ARGS)
+
+simulate-mutants: setup ## which of the product's broken twins the simulation notices, 100 seeds each; ARGS=20 for fewer
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.sim.hunt $(ARGS)
 
 lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
 	@scripts/lock.sh $(ARGS)

@@ -371,12 +371,13 @@ class Explorer:
         self._loop.run_until_complete(hold())
 
     def _end_tasks(self) -> None:
-        tasks = list(self._answers._tasks)
-        for task in tasks:
-            task.cancel()
-        gathered = asyncio.gather(*tasks, return_exceptions=True)
-        if tasks:
-            self._loop.run_until_complete(gathered)
+        async def end(tasks: list["asyncio.Task[None]"]) -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+        if tasks := list(self._answers._tasks):
+            self._loop.run_until_complete(end(tasks))
 
     def _machine(self) -> Machine:
         """A machine that is down, over what is on the disk."""

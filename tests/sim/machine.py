@@ -49,6 +49,8 @@ class Host:
     disk_full: bool = False
     # The program dies at the so-manyth step of its disk from now; 0 is never.
     dies_at_disk: int = 0
+    # Whether that was planned for this run, and is not one of the faults that end with the others.
+    planted: bool = False
     disk_steps: int = 0
     boots: int = 0
     process: Process | None = None
@@ -69,6 +71,7 @@ class Machines:
     seen: Counter[str] = field(default_factory=Counter)
     # (host, event, fields) of every line that the product logged.
     lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    on_event: Callable[[str, str], None] = lambda host, event: None
 
     def host(self, name: str) -> Host:
         """The host of this name."""
@@ -256,5 +259,6 @@ def _log_to(machines: Machines) -> None:
             host = PROCESS.get().host
             machines.lines.append((host, record.getMessage(), fields))
             machines.loop.note(f"log {record.getMessage()}")
+            machines.on_event(host, record.getMessage())
 
     logging.basicConfig(level=logging.INFO, handlers=[Lines()], force=True)

@@ -103,6 +103,7 @@ def plant(world: World, point: Point) -> None:
             world.loop.before_step = _counting(world, point.host, point.number, after=True)
         case "disk":
             world.host(point.host).dies_at_disk = point.number
+            world.host(point.host).planted = True
             world.loop.on_kill.append(lambda process: _revive(world, point.host, process))
         case "wire":
             world.net.lost_writes[point.host] = point.number

@@ -320,7 +320,9 @@ class World:
             quality.slow = quality.drop_request = quality.drop_reply = 0.0
         self.net.heal()
         for host in self.machines.hosts.values():
-            host.ahead_s, host.disk_full, host.dies_at_disk = 0.0, False, 0
+            host.ahead_s, host.disk_full = 0.0, False
+            if not host.planted:
+                host.dies_at_disk = 0
         self.server.disk_full = False
         for name in self.names:
             self.resume(name)
