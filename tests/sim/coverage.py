@@ -12,6 +12,8 @@ REACHED: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("a process killed between commit and news of it", ("died_at_commit_done",)),
     ("a helper killed between commit and reply", ("died_h_commit_done",)),
     ("a process killed between two steps of a file", ("died_at_fsync", "died_at_fsync_done")),
+    ("a process killed upon something it logged", ("kill_at_event",)),
+    ("a collector cut off while a round closes", ("cut_at_close",)),
     ("a collector drained", ("drain_c",)),
     ("a helper drained", ("drain_h",)),
     ("a process stopped for half a minute", ("pause_long",)),

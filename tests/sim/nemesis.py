@@ -5,18 +5,34 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from tests.sim.loop import WORLD
+from tests.sim.parties import Operator
 from tests.sim.profile import Profile
 from tests.sim.template import HELPERS
 from tests.sim.world import World
 
 PAUSE_S: Final = 30.0
+DISK_STEPS_MAX: Final = 14
+# What a program logs just before, or just after, it does something that must be one step.
+EVENTS: Final = (
+    "descriptor_signed",
+    "round_opened",
+    "round_closing",
+    "round_sealed",
+    "ask_accepted",
+    "answer_stored",
+    "round_released",
+)
 
 
 class Nemesis:
     """The faults of a profile, until `run` returns; then everything has been mended."""
 
-    def __init__(self, world: World, profile: Profile, rng: random.Random) -> None:
+    def __init__(
+        self, world: World, profile: Profile, operator: Operator, rng: random.Random
+    ) -> None:
         self._world = world
+        self._operator = operator
         self._profile = profile
         self._rng = rng
         self._tasks: set[asyncio.Task[None]] = set()
@@ -26,9 +42,11 @@ class Nemesis:
             "kill_helper": lambda: self._kill(self._any(HELPERS)),
             "kill_store": lambda: self._kill("s"),
             "kill_at_disk": self._kill_at_disk,
+            "kill_at_event": self._kill_at_event,
             "drain": self._drain,
             "pause": self._pause,
             "partition": self._partition,
+            "cut_at_close": self._cut_at_close,
             "clock": self._clock,
             "disk_full": self._disk_full,
             "rollback": self._rollback,
@@ -49,6 +67,7 @@ class Nemesis:
                 self._tasks.add(task)
         for task in self._tasks:
             task.cancel()
+        world.machines.on_event = lambda host, event: None
         world.heal()
 
     async def _do(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -77,6 +96,37 @@ class Nemesis:
         await asyncio.sleep(2.0)
         host.dies_at_disk = 0
         self._world.boot(name)
+
+    async def _kill_at_event(self) -> None:
+        """The next time that something is logged, somebody dies a few steps of a disk later."""
+        world, rng, wanted = self._world, self._rng, self._any(EVENTS)
+        met = asyncio.Event()
+        victim: list[str] = []
+
+        def on_event(host: str, event: str) -> None:
+            if event == wanted and not victim:
+                victim.append("c1" if rng.random() < 0.6 else host)
+                world.host(victim[0]).dies_at_disk = 1 + int(rng.random() * DISK_STEPS_MAX)
+                world.loop.call_soon(met.set, context=world.loop.context_of(WORLD))
+
+        world.machines.on_event = on_event
+        await met.wait()
+        self._saw("kill_at_event")
+        await asyncio.sleep(2.0)
+        world.host(victim[0]).dies_at_disk = 0
+        world.boot(victim[0])
+
+    async def _cut_at_close(self) -> None:
+        """A collector loses the store just before a round closes, and finds it after the seal."""
+        world, rng = self._world, self._rng
+        ends = self._operator.closes
+        start = ends - rng.uniform(0.1, 1.5)
+        if start < world.loop.now:
+            return
+        await asyncio.sleep(start - world.loop.now)
+        self._saw("cut_at_close")
+        name = world.collectors[-1]
+        world.net.link(name, "s").cut_until = ends + rng.uniform(0.2, 4.0)
 
     async def _drain(self) -> None:
         name = self._any([*self._world.collectors, *HELPERS])

@@ -18,9 +18,11 @@ ACTIONS = (
     "kill_helper",
     "kill_store",
     "kill_at_disk",
+    "kill_at_event",
     "drain",
     "pause",
     "partition",
+    "cut_at_close",
     "clock",
     "disk_full",
     "rollback",
@@ -118,7 +120,7 @@ class Profile:
         )
 
 
-_LIKELY = {"rollback": 0.12, "clock": 0.15, "pause": 0.25, "disk_full": 0.25}
+_LIKELY = {"rollback": 0.2, "clock": 0.15, "pause": 0.25, "disk_full": 0.25, "kill_at_event": 0.4}
 
 
 def _trouble(rng: random.Random) -> Trouble:

@@ -113,7 +113,7 @@ class _Scenario:
         self._outcome = outcome
         self._operator = Operator(world, profile, rng)
         self._crowd = Crowd(world, profile, self._operator, rng)
-        self._nemesis = Nemesis(world, profile, rng)
+        self._nemesis = Nemesis(world, profile, self._operator, rng)
         self._artefacts: dict[str, set[bytes]] = {}
         self._unkept: set[bytes] = set()
         self._seals: dict[tuple[bytes, int], tuple[object, ...]] = {}
