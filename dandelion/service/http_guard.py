@@ -1,8 +1,8 @@
 """What HTTP itself may cost a service: connections, time, and bytes before a handler runs.
 
-aiohttp reads for as long as a client likes to send, so every phase gets a deadline here: the
-sweeper cuts connections that do not bring a request or do not take their answer, `read_body` bodies
-that do not arrive. A body is judged by its declared length before it is read (docs/protocol.md
+aiohttp reads for as long as a client likes to send, so every phase gets a deadline: the `sweeper`
+cuts connections that do not bring a request or do not take their answer, `read_body` bodies that do
+not arrive. A body is judged by its declared length before it is read (docs/protocol.md
 section 10.2). Nothing is decompressed. What two parsers might read differently is refused.
 
 A service may answer some requests the **short way**: after aiohttp's parser, without its tasks and
@@ -14,8 +14,7 @@ Relies on private parts of aiohttp (`_request_in_progress`, `_request_count`, `_
 """
 
 import asyncio
-import time
-from collections import deque
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, cast
 
@@ -25,24 +24,22 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from dandelion.errors import RuleError, WireError
+from dandelion.service import sweeper
 from dandelion.service.problems import problem_response, token_of_status
+from dandelion.service.sweeper import Counters, Sweeper, spread
 
 BACKLOG: Final = 2_048
-SWEEP_S: Final = 0.5
 _CONTINUE: Final = "100-continue"
+_RANDOM: Final = random.SystemRandom()
 _VERSIONS: Final = (HttpVersion10, HttpVersion11)
 
 
-class Limits(Protocol):
+class Limits(sweeper.Limits, Protocol):
     """Connections, seconds, and bytes per second of a listener."""
 
     @property
     def connections_max(self) -> int:
         """Open connections."""
-
-    @property
-    def header_s(self) -> float:
-        """From a connection to its first request."""
 
     @property
     def body_s(self) -> float:
@@ -53,24 +50,8 @@ class Limits(Protocol):
         """and a second more for each so many bytes of it."""
 
     @property
-    def request_s(self) -> float:
-        """From the headers of a request to the last byte of its answer."""
-
-    @property
-    def keepalive_s(self) -> float:
-        """What a connection may idle after an answer, or need to take the last one."""
-
-    @property
     def linger_s(self) -> float:
-        """For the unread rest of a refused body."""
-
-
-class Counters:
-    """What the guard did; read by the metrics."""
-
-    def __init__(self) -> None:
-        self.swept = 0
-        self.refused = 0
+        """For the unread rest of a refused body, about."""
 
 
 # Told of a fault of ours.
@@ -202,30 +183,22 @@ class _Server(web.Server):
     short_way: ShortWay | None
     counters: Counters
     fault: Fault
-    # Connections without a request at the last sweep: first those that never brought one.
-    spare: deque[RequestHandler]
+    sweeper: Sweeper
 
     def has_room(self) -> bool:
         """Whether one more may come, if need be in the place of one that does nothing.
 
         Otherwise a few thousand silent connections would keep everybody out for `header_s`.
         """
-        if len(self._connections) < self.limit:
-            return True
-        while self.spare:
-            connection = self.spare.popleft()
-            transport = self._connections.get(connection)
-            if transport is not None and _at_rest(connection) and not transport.is_closing():
-                self.counters.swept += 1
-                transport.abort()
-                return True
-        return False
+        return len(self._connections) < self.limit or self.sweeper.make_room()
 
     def __call__(self) -> RequestHandler:
         made = Connection(self, loop=self._loop, **self._kwargs)
         made._fault = self.fault
         made._short_way = self.short_way
         made._behind = None
+        # What was refused together does not end together.
+        made._lingering_time *= _RANDOM.uniform(0.5, 1.5)
         if self.short_way is not None:
             made._parser = cast(Any, _Sorting(made._parser, made))
         return made
@@ -267,8 +240,8 @@ class Runner(web.AppRunner):
         guarded.counters = self.counters
         guarded.fault = self._fault
         guarded.short_way = self._short_way
-        guarded.spare = deque()
-        self._sweeper = asyncio.create_task(_sweep(guarded, self._limits))
+        guarded.sweeper = Sweeper(server._connections, self._limits, self.counters)
+        self._sweeper = asyncio.create_task(guarded.sweeper.run())
         return server
 
     async def cleanup(self) -> None:
@@ -325,49 +298,6 @@ def require_plain(request: web.BaseRequest) -> None:
         raise RuleError("not_found")
 
 
-def _at_rest(connection: RequestHandler) -> bool:
-    """Whether a connection waits for a request."""
-    return connection._waiter is not None and not connection._request_in_progress
-
-
-async def _sweep(server: _Server, limits: Limits) -> None:
-    """Cuts connections that are slow to bring their first request, or to take an answer.
-
-    aiohttp itself cuts those that idle after an answer, and `read_body` bodies that do not come.
-    """
-    since: dict[tuple[RequestHandler, int, bool], float] = {}
-    while True:
-        await asyncio.sleep(min(SWEEP_S, limits.header_s / 4))
-        now = time.monotonic()
-        silent: list[RequestHandler] = []
-        idle: list[RequestHandler] = []
-        waited_for: dict[tuple[RequestHandler, int, bool], float] = {}
-        for connection, transport in server._connections.items():
-            if connection._manager is None:
-                # Gone, while its request is still being handled.
-                continue
-            # A request is known by how many came before it on its connection.
-            count = connection._request_count
-            if transport.is_closing():
-                # Closed with an answer in its buffer that nobody fetches: it would stay for ever.
-                limit = limits.keepalive_s
-            elif count == 0:
-                limit = limits.header_s
-                silent.append(connection)
-            elif connection._request_in_progress:
-                limit = limits.request_s
-            else:
-                idle.append(connection)
-                continue
-            key = (connection, count, transport.is_closing())
-            waited_for[key] = since.get(key, now)
-            if now - waited_for[key] >= limit:
-                server.counters.swept += 1
-                transport.abort()
-        since = waited_for
-        server.spare = deque(silent + idle)
-
-
 async def expect_nothing_yet(request: web.Request) -> None:
     """Leaves `Expect: 100-continue` to `read_body`, which judges the length first."""
 
@@ -400,7 +330,7 @@ async def read_body(request: web.BaseRequest, size: int, limits: Limits) -> byte
         # All of it came with the headers, as nearly always: there is nothing to wait for.
         return _whole(request.content.read_nowait(), size)
     try:
-        async with asyncio.timeout(limits.body_s + size / limits.body_bytes_per_s):
+        async with asyncio.timeout(spread(limits.body_s + size / limits.body_bytes_per_s)):
             return await request.content.readexactly(size)
     except TimeoutError:
         raise RuleError("request_timeout") from None

@@ -16,8 +16,8 @@ from aiohttp.web_protocol import RequestHandler
 from collector.config import Limits
 from collector.problems import fault
 from collector.store import MemoryStore
-from dandelion.service import http_guard
 from dandelion.service.http_guard import Runner
+from dandelion.service.sweeper import Sweeper
 from tests.collector.builders import plain_report
 from tests.collector.door import Door, door, raw
 
@@ -219,7 +219,7 @@ async def test_control_without_the_sweeper_slow_clients_stay(
     async def asleep(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(http_guard, "_sweep", asleep)
+    monkeypatch.setattr(Sweeper, "run", asleep)
     async with door(tmp_path, MemoryStore(), limits=SHORT | {"keepalive_s": 60}) as it:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.node.public_port)
         writer.write(b"POST /v1/rou")

@@ -11,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from aiohttp.web_protocol import RequestHandler
 
 from collector.config import Limits
-from dandelion.service import http_guard
+from dandelion.service import http_guard, sweeper
 from dandelion.service.http_guard import Runner
 from tests.edge.server import SHORT
 from tests.edge.wire import answers, listener, talk
@@ -90,7 +90,7 @@ async def test_a_full_listener_makes_room(start: bytes) -> None:
             await hold(it.port, SLOW.connections_max, start, held)
             await until(lambda: it.runner.connections == SLOW.connections_max)
             # The sweeper must have seen them at rest.
-            await asyncio.sleep(2 * http_guard.SWEEP_S)
+            await asyncio.sleep(2 * sweeper.LOOK_S)
             for _ in range(5):
                 assert [a.status for a in answers(await talk(it.port, LAST))] == [200]
             assert it.runner.counters.refused == 0
@@ -100,12 +100,12 @@ async def test_control_without_making_room_the_next_client_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With nothing to spare, a few silent connections keep everybody out."""
-    monkeypatch.setattr(http_guard, "_at_rest", lambda _: False)
+    monkeypatch.setattr(sweeper, "at_rest", lambda _: False)
     with ExitStack() as held:
         async with bare(SLOW) as it:
             await hold(it.port, SLOW.connections_max, b"", held)
             await until(lambda: it.runner.connections == SLOW.connections_max)
-            await asyncio.sleep(2 * http_guard.SWEEP_S)
+            await asyncio.sleep(2 * sweeper.LOOK_S)
             assert await talk(it.port, LAST) == b""
             assert it.runner.counters.refused == 1
 
@@ -116,7 +116,7 @@ async def test_work_is_never_cut_to_make_room() -> None:
         head = LAST.replace(b"/livez", b"/hang")
         working = [asyncio.create_task(talk(it.port, head)) for _ in range(SLOW.connections_max)]
         await until(lambda: it.runner.connections == SLOW.connections_max)
-        await asyncio.sleep(2 * http_guard.SWEEP_S)
+        await asyncio.sleep(2 * sweeper.LOOK_S)
         assert await talk(it.port, LAST) == b""
         it.go_on.set()
         for came in await asyncio.gather(*working):
@@ -168,7 +168,7 @@ async def test_control_without_the_sweeper_it_stays(monkeypatch: pytest.MonkeyPa
     async def asleep(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(http_guard, "_sweep", asleep)
+    monkeypatch.setattr(sweeper.Sweeper, "run", asleep)
     async with bare(Limits(keepalive_s=0.4, header_s=0.4)) as it:
         client = unread(it.port)
         await asyncio.get_running_loop().sock_sendall(client, CLOSING)
@@ -185,7 +185,7 @@ async def test_a_helper_bounds_connections_before_it_knows_who_they_are() -> Non
     ) as it:
         with ExitStack() as held:
             await hold(it.port, 300, b"", held)
-            await asyncio.sleep(3 * http_guard.SWEEP_S)
+            await asyncio.sleep(3 * sweeper.LOOK_S)
             state = await it.state()
             assert state["connections"] <= 50
             assert state["swept"] + state["refused"] >= 250
