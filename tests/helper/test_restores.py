@@ -2,6 +2,7 @@
 (docs/protocol.md sections 11.3 and 16).
 """
 
+import errno
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from dandelion.schemes import oneshot
+from helper.answers import Answers
 from helper.keeper import Keeper
 from helper.roots import Marked, Roots
-from helper.store import State
+from helper.store import Signing, State, Stored
 from tests.helper.builders import (
     ALICE,
     ANY_NOISE,
@@ -92,6 +94,56 @@ async def test_control_restored_database_between_shards(
     """Without that mark in the name the second set is answered."""
     monkeypatch.setattr(Marked, "has_answered", lambda *_: False)
     assert await restored_database(bench, shards=2)
+
+
+async def disk_fails_after_the_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str]:
+    """The disk fails while the root is erased, the answer is fetched, the database is restored.
+
+    Replies to the fetch, and to an ask for a second set.
+    """
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "failed")
+
+    async with bench.helper() as helper:
+        d = await helper.signed_round()
+    saved = bench.database.read_bytes()
+    closed(bench, d)
+    async with bench.helper() as helper:
+        with monkeypatch.context() as patch:
+            patch.setattr(Roots, "erase", failing)
+            assert (await helper.ask(ask_of(d, reports_of(d, range(5))))).status == 202
+            await helper.computed()
+            bench.time.steady += 1_000
+            early = await helper.fetch(d.ctx)
+        if early.status != 200:
+            assert (await helper.fetch(d.ctx)).status == 200
+    bench.database.write_bytes(saved)
+    async with bench.helper() as helper:
+        second = await helper.ask(ask_of(d, reports_of(d, range(4))))
+    return early.token, second.token
+
+
+async def test_attack_disk_fails_after_the_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer does not leave before its root is gone, although it is stored."""
+    tokens = await disk_fails_after_the_answer(bench, monkeypatch)
+    assert tokens == ("store_unavailable", "key_gone")
+
+
+async def test_control_disk_fails_after_the_answer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A helper that hands out whatever is stored answers a second set."""
+
+    def stored(answers: Answers, signing: Signing, shard: int) -> Stored | None:
+        return answers._store.answer(signing.ctx, shard)
+
+    monkeypatch.setattr(Answers, "_fetchable", stored)
+    assert await disk_fails_after_the_answer(bench, monkeypatch) == ("200", "202")
 
 
 async def test_attack_restored_root_from_before_the_answer(bench: Bench) -> None:
