@@ -15,6 +15,7 @@ from collector.database import Database
 from collector.helper_client import Helper, HelperRefused, HelperUnavailable
 from collector.registry import RoundRow, Seal
 from collector.releasing import answer_bytes, make_ask, read_answer
+from collector.tasks import end
 from dandelion.errors import WireError
 from dandelion.messages import Ask
 
@@ -47,9 +48,7 @@ async def gather(
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await end(*tasks)
     found = await database.run(partial(registry.answers, round_id=row.round_id))
     complete = len(found) == len(seals) * d.m
     return found if complete else None

@@ -31,6 +31,7 @@ from collector.store import (
     StoreLost,
     StoreUnavailable,
 )
+from collector.tasks import end
 from dandelion.params import COMMIT_REPORTS_MAX
 
 _RANDOM: Final = random.SystemRandom()
@@ -202,9 +203,7 @@ class LaneCommitter:
         self._closing = True
         self._ready.set()
         await asyncio.wait({self.task}, timeout=seconds)
-        if not self.task.done():
-            self.task.cancel()
-            await asyncio.wait({self.task})
+        await end(self.task)
         for item in list(self._pending.values()):
             self._settle(item, Outcome.UNAVAILABLE)
 

@@ -43,6 +43,7 @@ from collector.redis_contract import RedisInspection
 from collector.redis_store import RedisStore, connect_any
 from collector.rounds import Driver, Services
 from collector.store import RoundStore, StoreUnavailable
+from collector.tasks import end
 from dandelion.encoding import identity_of
 from dandelion.params import JSON_BYTES_MAX
 from dandelion.round import Phase
@@ -355,11 +356,7 @@ def _background(stack: AsyncExitStack, coroutine: Coroutine[Any, Any, None]) -> 
     task = asyncio.create_task(coroutine)
     task.add_done_callback(_report)
 
-    async def end() -> None:
-        task.cancel()
-        await asyncio.wait({task})
-
-    stack.push_async_callback(end)
+    stack.push_async_callback(end, task)
 
 
 def _report(task: asyncio.Task[None]) -> None:

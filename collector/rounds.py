@@ -29,6 +29,7 @@ from collector.releasing import make_release
 from collector.scheme import scheme_of
 from collector.sealing import Damaged, check_seals, seal_round
 from collector.store import LanePhase, RoundStore, StoreUnavailable
+from collector.tasks import end
 from dandelion.errors import RuleError, WireError
 from dandelion.round import COMMITTING, Phase
 
@@ -80,11 +81,7 @@ class Driver:
 
     async def stop(self) -> None:
         """Lets go of every round where it stands."""
-        tasks = [*self._tasks, *(runner.task for runner in self._runners.values())]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(*self._tasks, *(runner.task for runner in self._runners.values()))
 
     async def open(self, document: dict[str, Any], times: tuple[int, int, int]) -> RoundRow:
         """Opens a round of a query and makes it known.

@@ -149,7 +149,8 @@ class Connection(RequestHandler):
         aiohttp's own would quote the bytes, and its log the exception's message.
         """
         token = token_of_status(status)
-        if token == "internal":  # noqa: S105 - a token of section 12
+        # A peer that has gone in the middle of its request is nobody's fault.
+        if token == "internal" and not isinstance(exc, ConnectionError):  # noqa: S105 - section 12
             self._fault(exc)
         response = problem_response(token)
         response.force_close()

@@ -190,6 +190,22 @@ async def test_slow_clients_are_cut(one: Door, case: str) -> None:
     assert (await one.node.store.status(one.layout.lanes[0])).count == 1
 
 
+async def test_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half a report, then nothing: there is nobody to answer, and nothing that operators see."""
+    with caplog.at_level("INFO"):
+        async with door(tmp_path, MemoryStore()) as it:
+            for _ in range(3):
+                _, writer = await asyncio.open_connection("127.0.0.1", it.node.public_port)
+                writer.write(post(it, f"Content-Length: {it.d.report_bytes}", body=b"x" * 50))
+                await asyncio.sleep(0.1)
+                writer.transport.abort()
+            await asyncio.sleep(0.2)
+            assert it.node.ingest.waiting_reports == 0
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_an_idle_connection_is_cut_later(one: Door) -> None:
     """After an answer a connection may idle for the keep-alive time, and no longer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", one.node.public_port)
