@@ -5,6 +5,7 @@ Operations come from a seed, which a failure names; `compare` on that seed repla
 """
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from collector.store import (
 )
 from dandelion.cli.embedded_store import valkey_binary
 from tests.services import StoreServer, redis_binary
-from tests.sim.store import SimServer
+from tests.sim.store import TAIL_MAX, SimServer
 
 T = TypeVar("T")
 Operation = Callable[[RoundStore], Awaitable[object]]
@@ -244,6 +245,61 @@ async def test_a_synced_tail_is_kept() -> None:
     simulated.restart()
     assert simulated.forgotten == 0
     assert await observed(store) == before
+
+
+async def test_a_lossy_crash_leaves_a_state_that_has_been() -> None:
+    """What is lost is a tail of whole transactions, of a length that the seed decides."""
+
+    async def look(store: RoundStore) -> object:
+        return await store.status(LANE), await outcome(_sorted_keys(store, LARGE, LANE))
+
+    lost = set()
+    for seed in range(30):
+        simulated = SimServer("everysec", random.Random(seed))
+        store = simulated.client()
+        states = [await look(store)]
+        epoch = await opened(store)
+        for seq in range(1, 1 + TAIL_MAX + 20):
+            states.append(await look(store))
+            await store.commit(LANE, epoch, seq, [Entry(os.urandom(32), b"same", 0)], b"%d" % seq)
+        simulated.crash()
+        simulated.restart()
+        assert await look(store) in states[-TAIL_MAX:] or not simulated.forgotten
+        lost.add(simulated.forgotten)
+    assert len(lost) > 10
+    assert max(lost) <= TAIL_MAX
+
+
+async def test_every_trip_is_a_call_of_its_own() -> None:
+    """An operation of several commands gives others their turn in between, as on a network."""
+    trips = 0
+
+    async def counting(call: Callable[[], T]) -> T:
+        nonlocal trips
+        trips += 1
+        return call()
+
+    simulated = SimServer("always", random.Random(0))
+    store = simulated.client(counting)
+
+    async def taken(call: Awaitable[object]) -> int:
+        before = trips
+        await call
+        return trips - before
+
+    # A script is sent by its name, then as a text to a server that does not know it.
+    assert await taken(store.open_lane(LARGE, LANE)) == 2
+    assert await taken(store.open_lane(LARGE, LANE)) == 1
+    assert await taken(store.new_epoch(LANE, b"w" * 16)) == 3
+    assert await taken(store.new_epoch(LANE, b"v" * 16)) == 2
+    assert await taken(store.commit(LANE, Epoch(1, b"w" * 16), 1, [entry(1)], b"sum")) == 2
+    assert await taken(store.metas(LANE)) == 2
+    assert await taken(store.keys(LARGE, LANE)) == 2
+    assert await taken(store.sums(LANE)) == 3
+    assert await taken(store.purge(LARGE)) == 4
+    simulated.crash()
+    simulated.restart()
+    assert await taken(store.open_lane(LARGE, LANE)) == 2
 
 
 LANE = LARGE.lanes[0]
