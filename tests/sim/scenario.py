@@ -10,7 +10,6 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -117,6 +116,9 @@ class _Scenario:
         self._artefacts: dict[str, set[bytes]] = {}
         self._unkept: set[bytes] = set()
         self._seals: dict[tuple[bytes, int], tuple[object, ...]] = {}
+        self._database = sqlite3.connect(world.folder / "collector" / FILE, isolation_level=None)
+        self._version = -1
+        self._known: dict[bytes, Phase] = {}
 
     async def run(self) -> None:
         world = self._world
@@ -182,14 +184,19 @@ class _Scenario:
         self._outcome.violations.append(text)
 
     def _phases(self) -> dict[bytes, Phase]:
-        with closing(sqlite3.connect(self._world.folder / "collector" / FILE)) as connection:
-            rows = connection.execute("SELECT round, phase FROM rounds").fetchall()
-            sealed = connection.execute("SELECT round, shard, n, set_digest, y FROM seals")
-            for round_id, *seal in sealed:
+        """Phases of all rounds; looks at the sets while it is there."""
+        database = self._database
+        [version] = database.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version = version
+            rows = database.execute("SELECT round, phase FROM rounds").fetchall()
+            self._known = {round_id: Phase(phase) for round_id, phase in rows}
+            sealed = database.execute("SELECT round, shard, n, set_digest, y FROM seals")
+            for round_id, *seal in sealed.fetchall():
                 first = self._seals.setdefault((round_id, seal[0]), tuple(seal))
                 if first != tuple(seal):
                     self._say("I6: a set changed after it was sealed")
-        return {row[0]: Phase(row[1]) for row in rows}
+        return self._known
 
     def _all_ended(self) -> bool:
         return all(phase in FINAL for phase in self._phases().values())
