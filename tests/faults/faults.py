@@ -87,6 +87,22 @@ async def slow_disks(run: Run) -> None:
         run.it.controls[name].slow_syncs(0)
 
 
+async def kills_behind_slow_syncs(run: Run) -> None:
+    """The store's disk hardly keeps up; just then the store is killed, or everything is.
+
+    The collector lives on otherwise: what it remembers is what shows a loss. If both die within a
+    second of an acknowledgement, no anchor tells of that one, and only the policy of the store
+    protects it; with the wrong policy that is not this fault's to show.
+    """
+    while True:
+        await asyncio.sleep(run.rng.uniform(1, 2))
+        run.it.controls["store"].slow_syncs(run.rng.uniform(0.8, 1.5))
+        await asyncio.sleep(run.rng.uniform(1, 2))
+        victims = ["store"] if run.it.setup.lossy else ["store", "store", "store", "everything"]
+        kill(run, run.rng.choice(victims))
+        run.it.controls["store"].slow_syncs(0)
+
+
 async def full_disks(run: Run) -> None:
     """The disk below one process is full for a while; its last write is cut short."""
     while True:

@@ -15,6 +15,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
     "kill": Profile(Setup(workers=2, shard_bits=1), [faults.kills]),
     "network": Profile(Setup(workers=2), [faults.network]),
     "both": Profile(Setup(workers=2, store="redis", shard_bits=1), [faults.kills, faults.network]),
+    "slow": Profile(Setup(workers=2), [faults.kills_behind_slow_syncs]),
     "disk": Profile(
         Setup(workers=2),
         [faults.slow_disks, faults.full_disks],
@@ -28,13 +29,14 @@ PROFILES: Final[Mapping[str, Profile]] = {
     "restore": Profile(Setup(workers=2), [faults.restores], allowed=[Phase.DAMAGED]),
     "lossy": Profile(
         Setup(lossy=True, workers=2),
-        [faults.kills, faults.slow_disks],
+        [faults.kills_behind_slow_syncs],
+        allowed=[Phase.DAMAGED],
         expect=Expect.DETECTED,
         round_s=(3, 5),
     ),
     "ack-before-commit": Profile(
         Setup(mutant="ack-before-commit", workers=2),
-        [faults.kills, faults.slow_disks],
+        [faults.kills_behind_slow_syncs],
         expect=Expect.CAUGHT,
     ),
     "fresh-seq": Profile(

@@ -17,13 +17,13 @@ from tests.faults.clients import Crowd
 from tests.faults.deployment import Deployment, Setup
 from tests.faults.oracle import RoundRecord
 from tests.faults.report import Expect
-from tests.faults.stories import opened, story
+from tests.faults.stories import LOST, opened, story
 
 
 @story
 async def a_restored_store_damages_its_rounds() -> None:
     """A copy from before half of the acknowledgements: the round ends damaged, unreleased."""
-    async with trial("restored", 1, Profile(expect=Expect.DETECTED)) as run:
+    async with trial("restored", 1, Profile(allowed=LOST, expect=Expect.DETECTED)) as run:
         record = await opened(run, 7, 200)
         await run.acked(20)
         copy = await faults.copied(run, "store")
@@ -37,7 +37,7 @@ async def a_restored_store_damages_its_rounds() -> None:
 @story
 async def an_anchor_tells_what_nobody_alive_remembers() -> None:
     """As before, but the collector dies as well: what it had acknowledged stands in its anchors."""
-    async with trial("anchors", 1, Profile(expect=Expect.DETECTED)) as run:
+    async with trial("anchors", 1, Profile(allowed=LOST, expect=Expect.DETECTED)) as run:
         record = await opened(run, 8, 200)
         await run.acked(20)
         copy = await faults.copied(run, "store")
