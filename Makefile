@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers lock clean
+.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers slowloris overload schema lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
@@ -9,6 +9,7 @@ SECONDS ?= 600
 MINUTES ?= 10
 ARGS ?=
 SEEDS ?= 0:1000
+CASES ?= 1000
 TRACE ?= 0
 
 BIN := .venv/bin
@@ -68,6 +69,15 @@ failovers: setup ## rounds over a cluster with drawn failovers, SEEDS=1:50; ARGS
 
 simulate-mutants: setup ## which of the product's broken twins the simulation notices, 100 seeds each; ARGS=20 for fewer
 	@PYTHONHASHSEED=0 $(BIN)/python -m tests.sim.hunt $(ARGS)
+
+slowloris: setup ## 5,000 slow connections beside 500 good clients; ARGS=--record appends to the record
+	@$(BIN)/python -m tests.edge.slowloris $(ARGS)
+
+overload: setup ## four times what a collector can take, for a minute; ARGS=--record
+	@$(BIN)/python -m tests.edge.overload $(ARGS)
+
+schema: setup ## the public interface against its OpenAPI document, CASES=1000 of each kind, SEED=1
+	@$(BIN)/python -m tests.edge.schema --cases $(CASES) --seed $(SEED)
 
 lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
 	@scripts/lock.sh $(ARGS)
