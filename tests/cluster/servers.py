@@ -72,9 +72,13 @@ class Server:
                 [self.binary, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         until(self.answers, f"a server did not start; see {self.folder}")
+        if self.process.poll() is not None:
+            raise RuntimeError(f"port {self.port} is somebody else's")
 
     def answers(self) -> bool:
-        """Whether it is up and has loaded its data."""
+        """Whether it is up and has loaded its data; also if it has ended instead."""
+        if self.process is None or self.process.poll() is not None:
+            return True
         try:
             return bool(self.client.ping())
         except RedisError:
@@ -348,9 +352,21 @@ def until(condition: Callable[[], bool], fault: str, seconds: float = WAIT_S) ->
 @contextmanager
 def cluster_of(binary: Path) -> Iterator[ClusterServers]:
     """A started cluster, removed at the end."""
-    servers = ClusterServers(binary)
+    for attempt in range(3):
+        servers = ClusterServers(binary)
+        try:
+            servers.start()
+        except RuntimeError:
+            # A port that was free was taken before the server had it.
+            servers.discard()
+            if attempt == 2:
+                raise
+        except BaseException:
+            servers.discard()
+            raise
+        else:
+            break
     try:
-        servers.start()
         yield servers
     finally:
         servers.discard()

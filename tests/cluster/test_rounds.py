@@ -162,7 +162,6 @@ async def test_control_without_anchors_a_loss_is_released(
             await taking.finish()
 
 
-@pytest.mark.parametrize("seed", [10, 12])
-async def test_drawn_failovers(tmp_path: Path, servers: ClusterServers, seed: int) -> None:
-    """One with replicas that are waited for and one without; `make failovers` plays many."""
-    await play(tmp_path, servers, Plan.draw(seed))
+async def test_drawn_failovers(tmp_path: Path, servers: ClusterServers) -> None:
+    """One seed of `make failovers`, which plays many."""
+    await play(tmp_path, servers, Plan.draw(12))
