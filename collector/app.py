@@ -47,17 +47,37 @@ def run(
 async def _main(
     config: Config, config_path: Path, ingest_only: bool, worker: int, port: int | None
 ) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop, started = asyncio.Event(), False
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def told() -> None:
+        stop.set()
+        # A start may have to wait for the store. Nothing has come in yet that needs an answer.
+        if not started and task is not None:
+            task.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told)
+    orphaned = asyncio.create_task(_orphaned()) if worker else None
+    if orphaned is not None:
+        orphaned.add_done_callback(lambda _: told())
     command = partial(worker_command, config_path)
-    async with running(config, first=not ingest_only, port=port, worker_command=command) as node:
-        collect_rarely()
-        if worker == 0:
-            await stop.wait()
-        else:
-            await _follow(node, stop)
+    try:
+        async with running(
+            config, first=not ingest_only, port=port, worker_command=command
+        ) as node:
+            started = True
+            collect_rarely()
+            if worker == 0:
+                await stop.wait()
+            else:
+                await _follow(node, stop)
+    except asyncio.CancelledError:
+        if started or not stop.is_set():
+            raise
+    finally:
+        if orphaned is not None:
+            orphaned.cancel()
 
 
 def collect_rarely() -> None:
@@ -71,19 +91,21 @@ def collect_rarely() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def _follow(node: Node, stop: asyncio.Event) -> None:
-    """Sends metrics to the first process until told to stop, or until that one is gone."""
+async def _orphaned() -> None:
+    """Returns when the first process is gone, and with it the other end of standard input."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    orphaned = asyncio.create_task(reader.read())
-    orphaned.add_done_callback(lambda _: stop.set())
+    await reader.read()
+
+
+async def _follow(node: Node, stop: asyncio.Event) -> None:
+    """Sends metrics to the first process until told to stop."""
     sending = asyncio.create_task(_send(node))
     try:
         await stop.wait()
     finally:
-        for task in (orphaned, sending):
-            task.cancel()
+        sending.cancel()
 
 
 async def _send(node: Node) -> None:

@@ -303,6 +303,37 @@ async def test_a_lossy_store_is_refused_at_the_start(
     assert f"set `{setting} " in last
 
 
+@pytest.mark.parametrize("worker", [False, True])
+async def test_a_process_that_waits_for_its_store_can_be_stopped(
+    site: Callable[[int, int], Site], worker: bool
+) -> None:
+    """No store, so it cannot start; told to stop, or left by the first process, it ends well."""
+    place = site(64, 1)
+    place.server.kill()
+    words = ["--worker", "1", "--port", "0"] if worker else []
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "collector", "--config", str(place.file), *words),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    await reached(partial(catches, process.pid, signal.SIGTERM))
+    if worker:
+        process.stdin.close()
+    else:
+        process.send_signal(signal.SIGTERM)
+    # One that goes on waiting ends with 1, since its store never comes.
+    assert await process.wait() == 0
+    process.stdin.close()
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal by now."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    [mask] = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 async def reached(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Waits until the condition holds."""
     deadline = time.monotonic() + seconds
