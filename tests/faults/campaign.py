@@ -44,6 +44,7 @@ class Run:
     faults: list[str] = field(default_factory=list)
     # Held while the collector's clock is wrong: a round opened then would open some other day.
     right_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _sending: set["asyncio.Task[None]"] = field(default_factory=set)
     _started: float = field(default_factory=time.monotonic)
 
@@ -70,6 +71,11 @@ class Run:
 
     async def look(self) -> bool:
         """Looks at every round once; whether the collector answered."""
+        # One at a time: answers that overtake each other would show phases in the wrong order.
+        async with self._looking:
+            return await self._look()
+
+    async def _look(self) -> bool:
         status, shown = await self.it.admin("GET", "rounds")
         if status != 200:
             return False
