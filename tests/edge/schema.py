@@ -117,8 +117,10 @@ def reach(it: Reachable, case: schemathesis.Case[Any], real: int) -> None:
             case.media_type = MEDIA_REPORT_SAFELISTED
 
 
-async def phases(url: str, names: str, cases: int, start: int = 1) -> tuple[int, str]:
-    """Exit status and output of schemathesis's own command."""
+async def phases(
+    url: str, names: str, cases: int, *, folder: Path, start: int = 1
+) -> tuple[int, str]:
+    """Exit status and output of schemathesis's own command, which leaves files in the folder."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--no-color"),
         *("--phases", names, "--max-examples", str(cases), "--seed", str(start)),
@@ -126,6 +128,7 @@ async def phases(url: str, names: str, cases: int, start: int = 1) -> tuple[int,
         *("--exclude-checks", "positive_data_acceptance"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        cwd=folder,
     )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
@@ -138,7 +141,8 @@ async def campaign(cases: int, start: int) -> int:
             seen = await asyncio.to_thread(ask, it, cases, start)
             for label, statuses in seen.items():
                 print(f"{label:40} {statuses.total():6} cases  {dict(sorted(statuses.items()))}")
-            status, output = await phases(it.url, "coverage,fuzzing,stateful", cases, start)
+            names = "coverage,fuzzing,stateful"
+            status, output = await phases(it.url, names, cases, folder=Path(folder), start=start)
             print(output)
     return status
 

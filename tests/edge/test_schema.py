@@ -21,7 +21,7 @@ async def test_answers_are_as_described(tmp_path: Path) -> None:
         # The cases reached what there is.
         assert {200, 404} <= set(seen["GET /v1/releases/{round}/table"])
         assert {201, 400} <= set(seen["POST /v1/rounds/{round}/reports"])
-        status, output = await phases(it.url, "coverage", 1)
+        status, output = await phases(it.url, "coverage", 1, folder=tmp_path)
         assert status == 0, output
 
 
