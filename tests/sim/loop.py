@@ -277,7 +277,7 @@ class SimLoop(asyncio.BaseEventLoop):
             error = failure
         finally:
             self.blocking = None
-        self.call_at(self.now + self.disk_delay(), _hear, future, result, error)
+        self.call_at(self.now + self.disk_delay(), settle, future, result, error)
 
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None,
                                 **_: Any) -> Any:  # fmt: skip
@@ -358,7 +358,8 @@ def _make_task(
     return _Task(coro, loop, context)
 
 
-def _hear(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+def settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    """Tells whoever still waits for the future how it ended."""
     if future.done():
         return
     if error is not None:

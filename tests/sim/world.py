@@ -20,7 +20,7 @@ from collector.redis_store import REPLY_TIMEOUT_S
 from collector.store import StoreLost
 from dandelion.encoding import identity_of
 from helper.config import Config as HelperConfig
-from tests.sim.loop import WORLD, Process, SimLoop
+from tests.sim.loop import WORLD, Process, SimLoop, settle
 from tests.sim.machine import EPOCH, Host, Machines
 from tests.sim.net import Network, Quality
 from tests.sim.profile import Profile
@@ -226,7 +226,7 @@ class World:
                 self._fail(future, process, loop.now + 0.001)
                 return
             at = max(loop.now, link.cut_until) + self.net.delay(link)
-            loop.call_at(at, _settle, future, result, error, context=loop.context_of(process))
+            loop.call_at(at, settle, future, result, error, context=loop.context_of(process))
 
         async def trip(call: Callable[[], T]) -> T:
             future: asyncio.Future[T] = loop.create_future()
@@ -261,7 +261,7 @@ class World:
     def _fail(self, future: "asyncio.Future[Any]", process: Process, at: float) -> None:
         error = redis.exceptions.ConnectionError("reset")
         context = self.loop.context_of(process)
-        self.loop.call_at(at, _settle, future, None, error, context=context)
+        self.loop.call_at(at, settle, future, None, error, context=context)
 
     # Configuration
 
@@ -330,15 +330,6 @@ class World:
 
     def _quality(self, kind: str) -> Quality:
         return self.net.qualities.setdefault(kind, Quality())
-
-
-def _settle(future: "asyncio.Future[Any]", result: object, error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 def _identity(state_dir: Path) -> bytes:
