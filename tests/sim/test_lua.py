@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.sim.lua import LuaError, Script
+from tests.sim.lua import Script
+from tests.sim.lua_values import LuaError
 
 
 def run(text: str, *args: bytes) -> Any:
