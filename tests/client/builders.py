@@ -180,10 +180,10 @@ def make_client(
     )
 
 
-def unmasked(
-    descriptor: Descriptor, body: bytes, helpers: Sequence[Party], number: int
-) -> list[int]:
-    """The vector inside a report: what all helpers together could see, and nobody should."""
+def unmasked(descriptor: Descriptor, body: bytes) -> list[int]:
+    """The vector inside a report for round 1 of the default deployment: what all helpers together
+    could see, and nobody should.
+    """
     import numpy as np
 
     from dandelion import kernel
@@ -191,9 +191,10 @@ def unmasked(
 
     epk = body[17:REPORT_HEADER_BYTES]
     payload = body[REPORT_HEADER_BYTES:]
+    ordered = sorted(Deployment().helpers, key=lambda each: each.identity)
     masks = []
-    for party, each in enumerate(sorted(helpers, key=lambda each: each.identity), start=1):
-        secret, _ = oneshot.round_keys(seed(f"{each.name} root {number}"))
+    for party, each in enumerate(ordered, start=1):
+        secret, _ = oneshot.round_keys(seed(f"{each.name} root 1"))
         masks.append(
             kernel.mask_sum(
                 descriptor.suite,

@@ -1,56 +1,25 @@
-"""The client's duties in their order (docs/protocol.md 14), and what breaks without them."""
+"""The client's duties in their order, each round answered once (docs/protocol.md 14)."""
 
 import asyncio
 import base64
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from client_py import store as store_module
 from client_py.client import Patience, SyncClient
 from client_py.config import Policy
 from client_py.receipts import Outcome
 from client_py.sqlite_store import SqliteStore
-from client_py.store import Allowance, Charge, ClientStore, MemoryStore, Pending
-from client_py.transport import Reply, TransportError
-from dandelion.descriptor import Descriptor
-from dandelion.encoding import canonical_json
-from dandelion.errors import problem
-from dandelion.params import MEDIA_PROBLEM
+from client_py.store import Allowance, Charge, MemoryStore, Pending
+from client_py.transport import Reply
 from dandelion.queries.measures import Row
-from dandelion.queries.plan import Plan
-from dandelion.schemes import oneshot
-from tests.client.builders import (
-    NOW,
-    ROWS,
-    Clock,
-    Deployment,
-    FakeTransport,
-    make_client,
-    plan_of,
-    unmasked,
-)
+from tests.client.builders import NOW, ROWS, Clock, Deployment, FakeTransport, make_client
 
 HOME = Deployment()
 ROUND = HOME.descriptor()
 COST = ROUND.rho_units
-
-# Two rounds of epsilon 1 and a little more, but not three.
-TWO_ROUNDS = Policy(epsilon_period=1.45)
-
-
-def inside(descriptor: Descriptor, body: bytes, number: int = 1) -> list[int]:
-    """The vector inside a report of the default deployment."""
-    return unmasked(descriptor, body, HOME.helpers, number)
-
-
-def rejection(token: str, status: int) -> Reply:
-    """A final refusal."""
-    return Reply(status, json.dumps(problem(token)).encode(), MEDIA_PROBLEM)
 
 
 class Watched(MemoryStore):
@@ -102,198 +71,6 @@ async def test_a_refused_round_touches_no_data() -> None:
     assert log == []
 
 
-async def test_the_report_holds_what_the_plan_says() -> None:
-    """All helpers together would see the clipped vector of the local rows."""
-    transport = FakeTransport()
-    await make_client(transport).contribute([HOME.round()])
-    expected = plan_of(ROUND).execute(ROWS["flight"], lambda n, k: range(k))
-    assert inside(ROUND, transport.bodies[0]) == expected.tolist()
-    assert len(transport.bodies[0]) == ROUND.report_bytes
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [[], [{"carrier": "ZZ", "dep_delay": 1}], [{"origin": "JFK"}], [{"carrier": None}]],
-)
-async def test_who_takes_part_always_sends(rows: list[Row]) -> None:
-    """Nothing recorded, or nothing that matches: one report of the same length, holding zeros.
-
-    Were nothing sent, sending would be the answer.
-    """
-    transport = FakeTransport()
-    client = make_client(transport, store=MemoryStore({"flight": rows}))
-    (receipt,) = await client.contribute([HOME.round()])
-    assert receipt.outcome is Outcome.ACCEPTED
-    assert [len(body) for body in transport.bodies] == [ROUND.report_bytes]
-    assert not any(inside(ROUND, transport.bodies[0]))
-
-
-async def test_participation_does_not_depend_on_data() -> None:
-    """With the same coins, clients with and without matching rows take part in the same rounds."""
-
-    async def taken(store: MemoryStore) -> list[bool]:
-        transport = FakeTransport()
-        policy = Policy(participation=0.5, epsilon_period=50)
-        client = make_client(transport, store=store, policy=policy, rng_seed=7)
-        receipts = await client.contribute([HOME.round(number) for number in range(1, 21)])
-        return [receipt.outcome.delivered for receipt in receipts]
-
-    full, empty = await taken(MemoryStore(ROWS)), await taken(MemoryStore())
-    assert full == empty
-    assert {True, False} == set(full)
-
-
-class Forgetful(MemoryStore):
-    """A store that tosses the coin of a round again and again."""
-
-    __slots__ = ()
-
-    def coin(self, ctx: bytes, expires: int, toss: Callable[[], bool]) -> bool:
-        return toss()
-
-
-async def outcomes_of_twenty_calls(store: ClientStore) -> list[Outcome]:
-    """The same round is offered twenty times to a client that takes part in one of two."""
-    policy = Policy(participation=0.5)
-    client = make_client(FakeTransport(), store=store, policy=policy, rng_seed=2)
-    offered = [await client.contribute([HOME.round()]) for _ in range(20)]
-    return [receipt.outcome for receipts in offered for receipt in receipts]
-
-
-async def test_the_coin_of_a_round_is_tossed_once(tmp_path: Path) -> None:
-    """Offering a round again does not raise the probability: what was skipped stays skipped."""
-    with SqliteStore(tmp_path / "client") as store:
-        assert await outcomes_of_twenty_calls(store) == [Outcome.SKIPPED] * 20
-    assert await outcomes_of_twenty_calls(MemoryStore(ROWS)) == [Outcome.SKIPPED] * 20
-
-
-async def test_a_coin_that_is_tossed_each_time_always_falls_in_the_end() -> None:
-    """The control: forgetting the coin, the client takes part within twenty offers."""
-    assert Outcome.ACCEPTED in await outcomes_of_twenty_calls(Forgetful(ROWS))
-
-
-async def test_the_ledger_is_charged_before_the_first_send() -> None:
-    """When the first byte leaves, rho is spent and the body is stored, whatever happens next."""
-    store = MemoryStore(ROWS)
-    transport = FakeTransport(TransportError("gone"))
-    seen: list[tuple[int, int]] = []
-    transport.on_post = lambda: seen.append(
-        (
-            store.spent(HOME.config().endpoint, 0),
-            len(store.pending(HOME.config().endpoint)),
-        )
-    )
-    (receipt,) = await make_client(transport, store=store).contribute([HOME.round()])
-    assert receipt.outcome is Outcome.WAITING
-    assert set(seen) == {(COST, 1)}
-    assert store.spent(HOME.config().endpoint, 0) == COST
-
-
-@pytest.mark.parametrize("status, token", [(409, "round_closed"), (500, "internal")])
-async def test_no_answer_of_the_collector_refunds_anything(status: int, token: str) -> None:
-    """Refused or failed: the charge stays."""
-    store = MemoryStore(ROWS)
-    client = make_client(FakeTransport(rejection(token, status)), store=store)
-    await client.contribute([HOME.round()])
-    assert store.spent(HOME.config().endpoint, 0) == COST
-
-
-async def farm(policy: Policy) -> int:
-    """Reports a collector gets that refuses each one and opens the next round."""
-    transport = FakeTransport(rejection("round_closed", 409))
-    store = MemoryStore(ROWS)
-    for number in range(1, 11):
-        client = make_client(transport, store=store, policy=policy)
-        await client.contribute([HOME.round(number)])
-    assert len(set(transport.bodies)) == len(transport.bodies)
-    return len(transport.bodies)
-
-
-async def test_a_refused_report_is_made_again_only_if_the_ledger_pays_again() -> None:
-    """Ten rounds, ten refusals; an allowance for two gives two looks at the data, not ten."""
-    assert await farm(TWO_ROUNDS) == 2
-
-
-async def test_without_a_ledger_refused_reports_could_be_farmed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The control: with the ledger off, every refusal yields a fresh report on the same data."""
-    monkeypatch.setattr(store_module, "check_allowance", lambda *_: None)
-    assert await farm(TWO_ROUNDS) == 10
-
-
-async def test_an_exhausted_budget_says_so_and_sends_nothing() -> None:
-    """The third round of the period is refused by the client itself."""
-    transport = FakeTransport()
-    client = make_client(transport, policy=TWO_ROUNDS)
-    receipts = await client.contribute([HOME.round(number) for number in (1, 2, 3)])
-    assert [receipt.token for receipt in receipts] == ["", "", "budget_exhausted"]
-    assert len(transport.bodies) == 2
-
-
-async def test_scopes_of_a_collector_share_one_allowance() -> None:
-    """A collector that renames its scope for each round gets no more than one that does not.
-
-    The control: with every scope a ledger of its own, six names would buy six rounds.
-    """
-    transport = FakeTransport()
-    client = make_client(transport, policy=TWO_ROUNDS)
-    rounds = [HOME.round(number, scope=f"scope-{number}") for number in range(1, 7)]
-    receipts = await client.contribute(rounds)
-    assert len(transport.bodies) == 2
-    assert [receipt.token for receipt in receipts[2:]] == ["budget_exhausted"] * 4
-    by_scope = [make_client(transport, policy=TWO_ROUNDS) for _ in rounds]
-    for other, envelope in zip(by_scope, rounds, strict=True):
-        await other.contribute([envelope])
-    assert len(transport.bodies) == 8
-
-
-async def test_after_a_period_old_charges_no_longer_count() -> None:
-    """The allowance is one of time, too."""
-    clock = Clock()
-    transport = FakeTransport()
-    client = make_client(transport, policy=TWO_ROUNDS, clock=clock)
-    await client.contribute([HOME.round(1), HOME.round(2)])
-    assert len(transport.bodies) == 2
-    clock.now += TWO_ROUNDS.period_s
-    later = {"opens": int(clock.now), "closes": int(clock.now) + 60, "expires": int(clock.now) + 90}
-    (receipt,) = await client.contribute([HOME.round(4, **later)])
-    assert receipt.outcome is Outcome.ACCEPTED
-
-
-@pytest.mark.parametrize("took", [0.0, 0.003, 0.4, 0.999])
-async def test_the_time_of_the_first_send_does_not_tell_how_long_the_plan_took(took: float) -> None:
-    """However long it took within a step, the report leaves when the step ends.
-
-    The control, without steps: it leaves when the plan ends.
-    """
-    left = []
-    for step_s in (1.0, 0.0):
-        clock = Clock()
-        client = make_client(
-            FakeTransport(),
-            clock=clock,
-            steady=iter([10.0, 10.0 + took]).__next__,
-            patience=Patience(step_s=step_s),
-        )
-        (receipt,) = await client.contribute([HOME.round()])
-        assert receipt.outcome is Outcome.ACCEPTED
-        left.append(took + sum(clock.slept))
-    assert left == [pytest.approx(1.0), took]
-
-
-@pytest.mark.parametrize("plan", ["epsilon", "delta"])
-async def test_a_promise_that_floats_cannot_hold_refuses_the_round_only(plan: str) -> None:
-    """Numbers that round to 1 or to infinity are refused; other rounds are answered."""
-    wild = {"epsilon": "1e-99", "delta": "0." + 40 * "9"}[plan]
-    document = ROUND.plan_object() | {plan: wild}
-    hostile = HOME.round(2, plan=canonical_json(document))
-    transport = FakeTransport()
-    refused, answered = await make_client(transport).contribute([hostile, HOME.round()])
-    assert (refused.outcome, refused.token) == (Outcome.REFUSED, "bad_plan")
-    assert answered.outcome is Outcome.ACCEPTED
-
-
 async def test_a_round_is_answered_once() -> None:
     """Calling again makes no second report for it, and charges nothing."""
     store = MemoryStore(ROWS)
@@ -305,11 +82,6 @@ async def test_a_round_is_answered_once() -> None:
     assert store.spent(HOME.config().endpoint, 0) == COST
 
 
-def everything_in(folder: Path) -> bytes:
-    """All bytes of all files: database, log and index."""
-    return b"".join(path.read_bytes() for path in folder.iterdir())
-
-
 async def test_a_round_that_was_answered_is_not_judged_again() -> None:
     """Listed once more after its end, it is not refused as closed: it was answered."""
     clock = Clock()
@@ -319,70 +91,6 @@ async def test_a_round_that_was_answered_is_not_judged_again() -> None:
     assert await client.contribute([HOME.round()]) == []
     (receipt,) = await client.contribute([HOME.round(2)])
     assert receipt.token == "round_closed"
-
-
-async def test_the_ephemeral_key_is_never_stored(tmp_path: Path) -> None:
-    """Neither the file nor its log holds the secret; the body, which is public, is there."""
-    secret = bytes(range(101, 133))
-    with SqliteStore(tmp_path / "client") as store:
-        transport = FakeTransport(TransportError("gone"))
-        client = make_client(transport, store=store, random_bytes=lambda n: secret[:n])
-        await client.contribute([HOME.round()])
-        (pending,) = store.pending(HOME.config().endpoint)
-        kept = everything_in(tmp_path)
-    assert pending.body in kept
-    assert secret not in kept
-    for encoded in (secret.hex().encode(), base64.b64encode(secret)):
-        assert encoded not in kept
-
-
-async def test_every_report_has_a_key_of_its_own() -> None:
-    """Two clients, or two rounds, with equal data send bytes that have nothing in common."""
-    transport = FakeTransport()
-    await make_client(transport).contribute([HOME.round(1), HOME.round(2)])
-    await make_client(transport).contribute([HOME.round(1)])
-    assert len({body[17:49] for body in transport.bodies}) == 3
-
-
-async def test_a_vector_beyond_the_gate_becomes_zeros_and_a_fault(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Whatever the compiler or the plan did, no more than linf leaves."""
-    monkeypatch.setattr(
-        Plan, "execute", lambda *_: np.full(ROUND.slots, ROUND.linf, dtype=np.int64)
-    )
-    transport, store = FakeTransport(), MemoryStore(ROWS)
-    (receipt,) = await make_client(transport, store=store).contribute([HOME.round()])
-    assert (receipt.outcome, receipt.fault) == (Outcome.ACCEPTED, "gate")
-    assert store.faults() == {"gate": 1}
-    assert not any(inside(ROUND, transport.bodies[0]))
-
-
-async def test_without_the_gate_that_vector_would_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: with the gate off, the report breaks the bound that the noise was made for."""
-    monkeypatch.setattr(
-        Plan, "execute", lambda *_: np.full(ROUND.slots, ROUND.linf, dtype=np.int64)
-    )
-    monkeypatch.setattr(oneshot, "gate", lambda *_: True)
-    transport = FakeTransport()
-    await make_client(transport).contribute([HOME.round()])
-    assert sum(v * v for v in inside(ROUND, transport.bodies[0])) > ROUND.l2sq
-
-
-async def test_a_plan_that_fails_becomes_zeros_and_a_fault(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A fault that showed in whether one sends would be an answer, too."""
-
-    def broken(*_: object) -> None:
-        raise ValueError("rows that nobody expected")
-
-    monkeypatch.setattr(Plan, "execute", broken)
-    transport, store = FakeTransport(), MemoryStore(ROWS)
-    (receipt,) = await make_client(transport, store=store).contribute([HOME.round()])
-    assert (receipt.outcome, receipt.fault) == (Outcome.ACCEPTED, "plan")
-    assert store.faults() == {"plan": 1}
-    assert not any(inside(ROUND, transport.bodies[0]))
 
 
 @pytest.mark.parametrize(
@@ -453,16 +161,6 @@ async def test_two_processes_with_one_file_make_one_report(tmp_path: Path) -> No
         assert await second.contribute([HOME.round()]) == []
         two.known = monkey  # type: ignore[method-assign]
     assert len(transport.bodies) == 1
-
-
-async def test_a_store_that_cannot_write_sends_nothing(tmp_path: Path) -> None:
-    """Our own fault surfaces as such, before anything has left."""
-    store = SqliteStore(tmp_path / "client")
-    store.close()
-    transport = FakeTransport()
-    with pytest.raises(sqlite3.Error):
-        await make_client(transport, store=store).contribute([HOME.round()])
-    assert not transport.bodies
 
 
 def test_the_synchronous_client_says_when_nobody_answers() -> None:
