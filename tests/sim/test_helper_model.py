@@ -138,7 +138,7 @@ def test_control_an_answer_before_it_is_durable(
     with explorer(tmp_path, **RIVALS, copies=()) as found:
 
         def answer_first(answers: Answers, signing: Signing, ask: Any, answer: bytes) -> None:
-            found.sent.append((ask.shard, answer))
+            found.helper.sent.append((ask.shard, answer))
             commit(answers, signing, ask, answer)
 
         monkeypatch.setattr(Answers, "_commit", answer_first)
