@@ -1,0 +1,41 @@
+// The envelope: a descriptor and everybody's signature of it (docs/protocol.md section 3.4).
+
+import type { Kernel } from "../kernel/kernel.js";
+import { decodeDescriptor, type Descriptor } from "./descriptor.js";
+import { reader, type Reader } from "./encoding.js";
+import { verify } from "./signatures.js";
+
+/** A descriptor and its signatures, the collector's first, 64 bytes each. */
+export interface Envelope {
+  readonly descriptor: Descriptor;
+  readonly signatures: readonly Uint8Array[];
+}
+
+/**
+ * Reads an envelope and verifies every signature in it.
+ *
+ * @throws DandelionError a token of section 3.2, `trailing`, or `bad_signature` naming the signer.
+ */
+export function decodeEnvelope(kernel: Kernel, data: Uint8Array): Descriptor {
+  const source = reader(data);
+  const envelope = readEnvelope(kernel, source);
+  source.end();
+  verifyEnvelope(kernel, envelope);
+  return envelope.descriptor;
+}
+
+/** Takes an envelope off the front of a message, without looking at its signatures. */
+export function readEnvelope(kernel: Kernel, source: Reader): Envelope {
+  const descriptor = decodeDescriptor(kernel, source.sized(4));
+  const signatures = [source.take(64), ...descriptor.helpers.map(() => source.take(64))];
+  return { descriptor, signatures };
+}
+
+/** Verifies the signatures in their order. Throws `bad_signature` naming the signer. */
+export function verifyEnvelope(kernel: Kernel, { descriptor, signatures }: Envelope): void {
+  const { collector, helpers, ctx } = descriptor;
+  [collector, ...helpers.map((helper) => helper.identity)].forEach((identity, party) => {
+    const signer = party ? `helper ${party}` : "collector";
+    verify(kernel, identity, "descriptor", ctx, signatures[party]!, signer);
+  });
+}
