@@ -6,6 +6,10 @@
 import { INTEGER_END } from "./encoding.js";
 
 const UNITS = 2 ** 40;
+
+/** Stated and computed epsilon agree to this; it covers the rounding of floating point only. */
+const EPSILON_SLACK = 1e-9;
+
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
 
 /** `ceil(l2sq * 2^40 / (2 * noise_var))`, exact: the cost of one release in units of 2^-40 rho. */
@@ -54,4 +58,22 @@ export function rhoUnitsForEpsilon(epsilon: number, delta: number): number {
     else high = middle;
   }
   return low;
+}
+
+/**
+ * The double nearest to a decimal text of section 15.1 such as `0.5` or `1e-8`; NaN for whatever
+ * else it is.
+ */
+export function decimal(value: unknown): number {
+  const form = /^[0-9]{1,20}(\.[0-9]{1,40})?(e-?[0-9]{1,2})?$/;
+  return typeof value === "string" && form.test(value) ? +value : NaN;
+}
+
+/** Whether `units` of rho give the epsilon and delta that a plan states, if it states any. */
+export function keepsPromise(
+  units: bigint,
+  { epsilon, delta }: { readonly epsilon?: unknown; readonly delta?: unknown },
+): boolean {
+  const chance = decimal(delta);
+  return chance < 1 && epsilonOf(units, chance) <= decimal(epsilon) + EPSILON_SLACK;
 }

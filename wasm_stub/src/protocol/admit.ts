@@ -4,15 +4,12 @@
 // clock. So the verdict on one envelope is always the same and may be remembered.
 
 import type { Kernel } from "../kernel/kernel.js";
-import { epsilonOf, rhoUnits } from "./accounting.js";
+import { keepsPromise, rhoUnits } from "./accounting.js";
 import type { Descriptor } from "./descriptor.js";
 import { hex } from "./encoding.js";
 import { decodeEnvelope } from "./envelope.js";
 import { need } from "./errors.js";
 import { parsePlan, type Plan } from "./plan.js";
-
-/** Stated and computed epsilon agree to this; it covers the rounding of floating point only. */
-const EPSILON_SLACK = 1e-9;
 
 /** One deployment as the client knows it. The scheme is always `oneshot`. */
 export interface Pins {
@@ -73,9 +70,4 @@ function checkPins(descriptor: Descriptor, pins: Pins): void {
   // One text for the whole list, so that a helper more or less is a difference as well.
   const helpers = descriptor.helpers.map(({ identity }) => hex(identity)).join();
   need(helpers === pins.helpers.join(), "pin_mismatch", "helpers");
-}
-
-/** Whether the noise gives the epsilon that the plan states (section 16). */
-export function keepsPromise(units: bigint, plan: { epsilon: string; delta: string }): boolean {
-  return epsilonOf(units, +plan.delta) <= +plan.epsilon + EPSILON_SLACK;
 }

@@ -4,6 +4,7 @@
 // A plan is data, a closed list of operators. Left out: what it does with rows (`execute`) and how
 // released sums are read (`table`).
 
+import { decimal } from "./accounting.js";
 import { INTEGER_END, type JsonObject } from "./encoding.js";
 import { need } from "./errors.js";
 
@@ -211,10 +212,4 @@ function integer(value: number, least = 1 - INTEGER_END, most = INTEGER_END - 1)
 function list<Item>(value: readonly Item[], judge: (item: Item) => void): void {
   ok(Array.isArray(value) && value.length);
   value.forEach(judge);
-}
-
-/** The double nearest to a decimal text such as `0.5` or `1e-8`; NaN for any other. */
-function decimal(value: string): number {
-  text(value);
-  return /^[0-9]{1,20}(\.[0-9]{1,40})?(e-?[0-9]{1,2})?$/.test(value) ? +value : NaN;
 }
