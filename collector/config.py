@@ -92,13 +92,13 @@ class Limits(Section):
     """What one process takes on. Times in seconds, sizes in bytes."""
 
     connections_max: PositiveInt = 10_000
-    header_s: PositiveFloat = 5.0
+    header_s: PositiveFloat = 10.0
     body_s: PositiveFloat = 10.0
     body_bytes_per_s: PositiveInt = 16_384
     keepalive_s: PositiveFloat = 15.0
     # From the headers of a request to the last byte of its answer.
     request_s: PositiveFloat = 120.0
-    linger_s: PositiveFloat = 2.0
+    linger_s: PositiveFloat = 5.0
     # About a second's worth, and less than connections: those are to hear `overloaded`.
     waiting_reports_max: PositiveInt = 4_096
     waiting_bytes_max: PositiveInt = 268_435_456

@@ -30,13 +30,13 @@ class HttpLimits:
     """What one connection and all of them may cost (`dandelion.service.http_guard`)."""
 
     connections_max: int
-    header_s: float = 5.0
+    header_s: float = 10.0
     # The largest ask has 128 MiB.
     body_s: float = 10.0
     body_bytes_per_s: int = 2**20
     request_s: float = 300.0
     keepalive_s: float = 15.0
-    linger_s: float = 2.0
+    linger_s: float = 5.0
 
 
 ANSWERS: Final = web.AppKey("answers", Answers)

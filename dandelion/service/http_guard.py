@@ -25,6 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from dandelion.errors import RuleError, WireError
 from dandelion.service import sweeper
+from dandelion.service.doorstep import Doorstep
 from dandelion.service.problems import problem_response, token_of_status
 from dandelion.service.sweeper import Counters, Sweeper, spread
 
@@ -72,29 +73,31 @@ class ShortWay(Protocol):
 
 
 class Connection(RequestHandler):
-    """A connection: refused beyond the limit, and garbage on it gets a problem document."""
+    """A connection that brought something: garbage on it gets a problem document."""
 
     __slots__ = ("_behind", "_fault", "_short_way")
 
     _fault: Fault
     _short_way: ShortWay | None
-    # What arrived behind a request that goes the short way; None if there is no such request.
+    # What came and is to be read later: behind a request that goes the short way, and what a
+    # connection begins with. None if there is nothing to wait for.
     _behind: bytes | None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        manager = self._manager
-        if isinstance(manager, _Server) and not manager.has_room():
-            manager.counters.refused += 1
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
-            return
-        super().connection_made(transport)
+    def begin_with(self, transport: asyncio.Transport, came: bytes) -> None:
+        """Takes a connection over, with what came on it so far.
+
+        That is read when aiohttp's task waits for it; a request before would miss the short way.
+        """
+        self._behind = came
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self._loop.call_soon(self._go_on)
 
     def data_received(self, data: bytes) -> None:
         if self._behind is None:
             super().data_received(data)
             return
-        # Answers leave in the order of their requests: the next one waits for this one's.
+        # In order: what came before is still to be read, or to be answered.
         self._behind += data
         if self.transport is not None:
             self.transport.pause_reading()
@@ -122,19 +125,22 @@ class Connection(RequestHandler):
 
     def end(self, answer: bytes) -> None:
         """Answers the request that began; then what came behind it has its turn."""
-        behind, self._behind = self._behind, None
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
         transport = self.transport
-        if transport is None or transport.is_closing():
-            return
-        transport.write(answer)
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._close or self._force_close:
-            transport.close()
-        elif behind:
-            transport.resume_reading()
+        if transport is not None and not transport.is_closing():
+            transport.write(answer)
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+            if self._close or self._force_close:
+                transport.close()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Reads what waited."""
+        behind, self._behind = self._behind, None
+        if behind and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
             self.data_received(behind)
 
     def handle_error(
@@ -185,24 +191,45 @@ class _Server(web.Server):
     counters: Counters
     fault: Fault
     sweeper: Sweeper
+    doorsteps: dict[Doorstep, float]
 
-    def has_room(self) -> bool:
+    # aiohttp's annotation says that the first protocol of a connection is the last.
+    def __call__(self) -> Doorstep:  # type: ignore[override]
+        """The first protocol of a connection."""
+        return Doorstep(self)
+
+    def arrive(self, doorstep: Doorstep) -> bool:
         """Whether one more may come, if need be in the place of one that does nothing.
 
         Otherwise a few thousand silent connections would keep everybody out for `header_s`.
         """
-        return len(self._connections) < self.limit or self.sweeper.make_room()
+        if self.open >= self.limit and not self.sweeper.make_room():
+            self.counters.refused += 1
+            return False
+        self.doorsteps[doorstep] = self.sweeper.first_deadline()
+        return True
 
-    def __call__(self) -> RequestHandler:
+    def enter(self, doorstep: Doorstep, came: bytes) -> None:
+        """Makes aiohttp's connection for one that brought a head, or something else to answer."""
         made = Connection(self, loop=self._loop, **self._kwargs)
         made._fault = self.fault
         made._short_way = self.short_way
-        made._behind = None
         # What was refused together does not end together.
         made._lingering_time *= _RANDOM.uniform(0.5, 1.5)
         if self.short_way is not None:
             made._parser = cast(Any, _Sorting(made._parser, made))
-        return made
+        self.sweeper.expect(made, self.doorsteps.pop(doorstep))
+        made.begin_with(doorstep.transport, came)
+
+    @property
+    def open(self) -> int:
+        """Connections, with or without a request so far."""
+        return len(self._connections) + len(self.doorsteps)
+
+    def pre_shutdown(self) -> None:
+        for doorstep in list(self.doorsteps):
+            doorstep.transport.abort()
+        super().pre_shutdown()
 
 
 class Runner(web.AppRunner):
@@ -241,7 +268,10 @@ class Runner(web.AppRunner):
         guarded.counters = self.counters
         guarded.fault = self._fault
         guarded.short_way = self._short_way
-        guarded.sweeper = Sweeper(server._connections, self._limits, self.counters)
+        guarded.doorsteps = {}
+        guarded.sweeper = Sweeper(
+            server._connections, guarded.doorsteps, self._limits, self.counters
+        )
         self._sweeper = asyncio.create_task(guarded.sweeper.run())
         return server
 
@@ -255,7 +285,7 @@ class Runner(web.AppRunner):
     @property
     def connections(self) -> int:
         """Open connections."""
-        return len(self.server.connections) if self.server is not None else 0
+        return cast(_Server, self.server).open if self.server is not None else 0
 
 
 def _guarded(

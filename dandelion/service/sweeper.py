@@ -18,6 +18,8 @@ from typing import Final, NamedTuple, Protocol
 
 from aiohttp.web_protocol import RequestHandler
 
+from dandelion.service.doorstep import Doorstep
+
 LOOK_S: Final = 0.5
 SPREAD: Final = 1.25
 _RANDOM: Final = random.SystemRandom()
@@ -56,20 +58,27 @@ class _Wait(NamedTuple):
 
 
 class Sweeper:
-    """Looks at all connections of a listener again and again, and cuts those whose time is over."""
+    """Looks at all connections of a listener again and again, and cuts those whose time is over.
+
+    Args:
+        connections: those that brought a head.
+        doorsteps: those that did not, with the moment (loop time) at which each is cut.
+    """
 
     def __init__(
         self,
         connections: Mapping[RequestHandler, asyncio.Transport],
+        doorsteps: Mapping[Doorstep, float],
         limits: Limits,
         counters: Counters,
     ) -> None:
         self._connections = connections
+        self._doorsteps = doorsteps
         self._limits = limits
         self._counters = counters
         self._due: dict[_Wait, float] = {}
-        # Connections without a request at the last look: first those that never brought one.
-        self._spare: deque[RequestHandler] = deque()
+        # Without a request at the last look: first those that never brought one.
+        self._spare: deque[Doorstep | RequestHandler] = deque()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -78,20 +87,39 @@ class Sweeper:
             await asyncio.sleep(every)
             self._look(every)
 
+    def first_deadline(self) -> float:
+        """When a connection that comes now is cut, unless it brings the head of a request."""
+        return asyncio.get_running_loop().time() + spread(self._limits.header_s)
+
+    def expect(self, connection: RequestHandler, at: float) -> None:
+        """A doorstep became this connection: if it brought no whole head, its time goes on."""
+        self._due[_Wait(connection, 0, closing=False)] = at
+
     def make_room(self) -> bool:
         """Cuts one connection that does nothing, if there is one."""
         while self._spare:
-            connection = self._spare.popleft()
-            transport = self._connections.get(connection)
-            if transport is not None and at_rest(connection) and not transport.is_closing():
-                self._counters.swept += 1
-                transport.abort()
+            if self._end(self._spare.popleft()):
                 return True
         return False
+
+    def _end(self, spare: Doorstep | RequestHandler) -> bool:
+        """Cuts it if it still brought nothing."""
+        if isinstance(spare, Doorstep):
+            transport = spare.transport if spare in self._doorsteps else None
+        else:
+            transport = self._connections.get(spare) if at_rest(spare) else None
+        if transport is None or transport.is_closing():
+            return False
+        self._counters.swept += 1
+        transport.abort()
+        return True
 
     def _look(self, every: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        for doorstep, last in self._doorsteps.items():
+            if last < now + every:
+                loop.call_at(last, self._end, doorstep)
         due: dict[_Wait, float] = {}
         silent: list[RequestHandler] = []
         idle: list[RequestHandler] = []
@@ -118,7 +146,7 @@ class Sweeper:
             if at < now + every:
                 loop.call_at(at, self._cut, wait)
         self._due = due
-        self._spare = deque(silent + idle)
+        self._spare = deque([*self._doorsteps, *silent, *idle])
 
     def _cut(self, wait: _Wait) -> None:
         connection, count, closing = wait

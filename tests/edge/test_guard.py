@@ -82,6 +82,63 @@ async def hold(port: int, count: int, start: bytes, held: ExitStack) -> None:
         await loop.sock_sendall(client, start)
 
 
+async def test_who_brings_nothing_costs_no_more_than_a_socket() -> None:
+    """aiohttp makes none of its parsers and tasks for a connection before a head is there."""
+    with ExitStack() as held:
+        async with bare(SLOW) as it:
+            await hold(it.port, 5, b"", held)
+            await hold(it.port, 5, b"POST /v1/rounds", held)
+            await hold(it.port, 5, b"POST /v1/rounds HTTP/1.1\r\nHost: x\r\nX: ", held)
+            await until(lambda: it.runner.connections == 15)
+            assert it.runner.server is not None
+            assert it.runner.server.connections == []
+            await hold(it.port, 1, LIVE, held)
+            await until(lambda: it.runner.connections == 16)
+            assert len(it.runner.server.connections) == 1
+
+
+async def test_a_head_in_pieces_is_a_head() -> None:
+    """However a request is cut into packets, it is answered."""
+    async with bare(SLOW) as it:
+        for at in range(1, len(LAST)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            writer.write(LAST[:at])
+            await asyncio.sleep(0.002)
+            writer.write(LAST[at:])
+            assert [a.status for a in answers(await reader.read())] == [200]
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"\x16\x03\x01\x00\xa5", b"get / HTTP/1.1", b"GET / HTTP/3.0\r\n"],
+)
+async def test_what_is_no_head_is_refused_at_once(start: bytes) -> None:
+    """Nobody waits for the end of a head that cannot become one."""
+    async with bare(SLOW) as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(start)
+        async with asyncio.timeout(20):
+            assert [a.status for a in answers(await reader.read())] == [400]
+        writer.close()
+
+
+async def test_the_time_for_a_head_is_not_given_twice() -> None:
+    """A head too long to be kept at the door goes to the parser, and its deadline with it."""
+    with ExitStack() as held:
+        async with bare(SLOW) as it:
+            await hold(it.port, 1, b"", held)
+            await until(lambda: it.runner.connections == 1)
+            server = it.runner.server
+            assert isinstance(server, http_guard._Server)
+            (doorstep, at) = next(iter(server.doorsteps.items()))
+            doorstep.data_received(b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * 3_000)
+            (connection,) = server.connections
+            assert server.doorsteps == {}
+            await asyncio.sleep(2 * sweeper.LOOK_S)
+            assert server.sweeper._due == {(connection, 0, False): at}
+
+
 @pytest.mark.parametrize("start", [b"", b"GET /li", LIVE], ids=["silent", "half", "idle"])
 async def test_a_full_listener_makes_room(start: bytes) -> None:
     """When every place is taken by connections that bring nothing, the next client gets one."""
@@ -100,7 +157,7 @@ async def test_control_without_making_room_the_next_client_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With nothing to spare, a few silent connections keep everybody out."""
-    monkeypatch.setattr(sweeper, "at_rest", lambda _: False)
+    monkeypatch.setattr(sweeper.Sweeper, "make_room", lambda _: False)
     with ExitStack() as held:
         async with bare(SLOW) as it:
             await hold(it.port, SLOW.connections_max, b"", held)
