@@ -43,10 +43,12 @@ class Held:
     def _release(self) -> None:
         """Reads from as many as there is room for, and from those whose turn it is."""
         count = max(0, self._room()) + int(TURNS_PER_S * TICK_S)
-        for _ in range(min(count, len(self._held))):
+        while count > 0 and self._held:
             transport = self._held.popleft().transport
+            # Those that have gone take up nobody's turn, or there would be more of them for ever.
             if transport is not None and not transport.is_closing():
                 transport.resume_reading()
+                count -= 1
         self._timer = None
         if self._held:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._release)

@@ -70,6 +70,8 @@ class Express:
             or hdrs.EXPECT in headers
             or hdrs.CONTENT_ENCODING in headers
             or headers.get("Sec-Fetch-Mode") == "navigate"
+            # Answers pile up that nobody fetches; the long way waits until somebody does.
+            or connection.writing_paused
             or not round_.taking(public.clock())
         ):
             return False
@@ -89,26 +91,27 @@ class Express:
 
     def queue(self, waiting: "_Waiting") -> None:
         """Sees to it that a report is answered in time, whether or not its fate is known."""
+        # What was answered keeps its connection no longer, open or not.
+        while self._line and self._line[0].answered:
+            self._line.popleft()
         self._line.append(waiting)
         if self._timer is None:
             self._wait_for_first()
 
     def _wait_for_first(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._line and self._line[0].answered:
-            self._line.popleft()
-        self._timer = None
-        if self._line:
-            due = self._line[0].started + self.public.config.limits.answer_s
-            self._timer = loop.call_at(due, self._send_away)
+        due = self._line[0].started + self.public.config.limits.answer_s
+        self._timer = loop.call_at(due, self._send_away)
 
     def _send_away(self) -> None:
+        self._timer = None
         oldest = asyncio.get_running_loop().time() - self.public.config.limits.answer_s
         while self._line and (self._line[0].answered or self._line[0].started <= oldest):
             waiting = self._line.popleft()
             if not waiting.answered:
                 waiting.refuse("store_unavailable")
-        self._wait_for_first()
+        if self._line and self._timer is None:
+            self._wait_for_first()
 
     def answer(self, outcome: Outcome, origin: str | None) -> bytes:
         """The bytes of the answer to a report.
@@ -237,5 +240,6 @@ class _Waiting:
         self._end(answer)
 
     def _end(self, answer: bytes) -> None:
-        self.answered = True
-        self._connection.end(answer)
+        if not self.answered:
+            self.answered = True
+            self._connection.end(answer)
