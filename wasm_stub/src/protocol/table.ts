@@ -3,7 +3,7 @@
 // The intervals speak about the noise alone: not about who took part, nor about values that were
 // clamped. Source of the interval of a ratio: Fieller 1954, J. R. Stat. Soc. B 16.
 
-import { sizeOf, type Plan, type Sum } from "./plan.js";
+import { sizeOf, type Histogram, type Plan, type Sum } from "./plan.js";
 
 /** The 97.5 % point of the normal distribution. */
 const Z95 = 1.959963984540054;
@@ -59,10 +59,10 @@ export function decodeTable(plan: Plan, sums: ArrayLike<bigint>, noiseVar: numbe
       const error = sigma / measure.scale;
       const cell = { group: label, name, bin: null };
       if (measure.op === "histogram") {
-        const step = (measure.hi - measure.lo) / measure.bins;
-        return Array.from({ length: measure.bins }, (_, bin) => ({
+        const { bins } = measure;
+        return Array.from({ length: bins }, (_, bin) => ({
           ...cell,
-          bin: [measure.lo + bin * step, measure.lo + (bin + 1) * step] as const,
+          bin: [edge(measure, bin), edge(measure, bin + 1)] as const,
           answer: normal(read(index, place, bin), error),
         }));
       }
@@ -78,6 +78,12 @@ export function decodeTable(plan: Plan, sums: ArrayLike<bigint>, noiseVar: numbe
       return [{ ...cell, answer }];
     }),
   );
+}
+
+/** Where a bin begins. Exact: the whole range may be wider than what a double holds. */
+function edge({ lo, hi, bins }: Histogram, bin: number): number {
+  const width = (BigInt(hi) - BigInt(lo)) / BigInt(bins);
+  return Number(BigInt(lo) + BigInt(bin) * width);
 }
 
 function normal(estimate: number, stdError: number): Interval {
