@@ -9,8 +9,9 @@ A service may answer some requests the **short way**: after aiohttp's parser, wi
 request objects. Everything above holds for those too.
 
 Relies on private parts of aiohttp (`_request_in_progress`, `_request_count`, `_waiter`,
-`_connections`, `_manager`, `_cache`, the class of a connection, what a parser returns);
-`tests/edge/test_guard.py` and `tests/collector/test_express.py` fail if an upgrade changes them.
+`_messages`, `_connections`, `_manager`, `_process_keepalive`, `_cache`, the class of a connection,
+what a parser returns); `tests/edge/test_guard.py` and `tests/collector/test_express.py` fail if an
+upgrade changes them.
 """
 
 import asyncio
@@ -135,6 +136,12 @@ class Connection(RequestHandler):
             if self._close or self._force_close:
                 transport.close()
         self._go_on()
+
+    def _process_keepalive(self) -> None:
+        if self._behind is not None:
+            # aiohttp's task waits while a request goes the short way: that is no idle connection.
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
 
     def _go_on(self) -> None:
         """Reads what waited."""

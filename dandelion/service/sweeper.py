@@ -127,11 +127,11 @@ class Sweeper:
             if connection._manager is None:
                 # Gone, while its request is still being handled.
                 continue
-            count, closing = connection._request_count, transport.is_closing()
+            closing = transport.is_closing()
             if closing:
                 # Closed with an answer in its buffer that nobody fetches: it would stay for ever.
                 limit = self._limits.keepalive_s
-            elif count == 0:
+            elif connection._request_count == 0:
                 limit = self._limits.header_s
                 silent.append(connection)
             elif connection._request_in_progress:
@@ -139,7 +139,7 @@ class Sweeper:
             else:
                 idle.append(connection)
                 continue
-            wait = _Wait(connection, count, closing)
+            wait = _Wait(connection, _begun(connection), closing)
             if (at := self._due.get(wait)) is None:
                 at = now + spread(limit)
             due[wait] = at
@@ -149,14 +149,14 @@ class Sweeper:
         self._spare = deque([*self._doorsteps, *silent, *idle])
 
     def _cut(self, wait: _Wait) -> None:
-        connection, count, closing = wait
+        connection, before, closing = wait
         transport = self._connections.get(connection)
         if (
             transport is None
             or connection._manager is None
-            or connection._request_count != count
+            or _begun(connection) != before
             or transport.is_closing() != closing
-            or not (closing or count == 0 or connection._request_in_progress)
+            or not (closing or connection._request_count == 0 or connection._request_in_progress)
         ):
             return
         self._counters.swept += 1
@@ -166,6 +166,11 @@ class Sweeper:
 def at_rest(connection: RequestHandler) -> bool:
     """Whether a connection waits for a request."""
     return connection._waiter is not None and not connection._request_in_progress
+
+
+def _begun(connection: RequestHandler) -> int:
+    """How many requests were taken up so far: what is pipelined behind them renews no deadline."""
+    return connection._request_count - len(connection._messages)
 
 
 def spread(seconds: float) -> float:

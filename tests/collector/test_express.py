@@ -284,3 +284,19 @@ async def test_a_connection_outlives_a_slow_answer_and_no_more(it: Door, short: 
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
+
+
+async def test_a_report_under_way_is_no_idle_connection(tmp_path: Path, short: list[bool]) -> None:
+    """A store that needs longer than `keepalive_s`: the connection waits for its answer."""
+    store = Held()
+    limits = {"answer_s": 5, "keepalive_s": 0.4, "header_s": 5}
+    async with door(tmp_path, store, limits=limits) as slow:
+        await slow.send(0)
+        short.clear()
+        store.gate.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", slow.node.public_port)
+        writer.write(fresh(slow)())
+        asyncio.get_running_loop().call_later(1.0, store.gate.set)
+        assert (await one_answer(reader))[9:12] == b"201"
+        assert short == [True]
+        writer.close()

@@ -180,6 +180,18 @@ async def test_work_is_never_cut_to_make_room() -> None:
             assert [answer.status for answer in answers(came)] == [200]
 
 
+async def test_pipelined_requests_do_not_renew_the_time_of_the_one_before() -> None:
+    """A request that hangs is cut in its time, however many more come behind it."""
+    async with bare(Limits(header_s=1, keepalive_s=60, request_s=0.4)) as it:
+        _, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(LIVE.replace(b"/livez", b"/hang"))
+        for _ in range(20):
+            writer.write(LIVE)
+            await asyncio.sleep(0.2)
+        assert it.runner.counters.swept == 1
+        writer.close()
+
+
 def unread(port: int) -> socket.socket:
     """A client that asks for much, fetches nothing, and stays."""
     client = socket.socket()
@@ -253,5 +265,6 @@ def test_what_is_relied_on_exists() -> None:
     """The private parts of aiohttp that the guard uses are there."""
     for name in ("_request_in_progress", "_request_count", "_waiter", "_manager", "_messages"):
         assert name in RequestHandler.__slots__
+    assert callable(RequestHandler._process_keepalive)
     request = make_mocked_request("GET", "/")
     assert request.version == request._cache["version"]
