@@ -1,0 +1,476 @@
+// The running client: consent, joining, holding, sending, leaving (docs/protocol.md section 14).
+//
+//   pass    asks the collector for rounds if it is time, joins, makes what is due, sends what waits
+//   join    pins, floors, coin and charge; then a round is held in memory until the page is left
+//   leave   synchronous: makes what is held and puts it on its way
+//
+// Nothing thrown here reaches the page; `faults` counts it and receipts tell of it. How a page that
+// is killed at any moment still sends one body per round is docs/decisions/0016-at-leave.md.
+//
+// Left out: everything that differs between a page, a worker and an extension (`env`).
+
+import type { Bytes, Kernel } from "../kernel/kernel.js";
+import type { Admitted } from "../protocol/admit.js";
+import type { Client } from "./api.js";
+import { readConfig, type Config, type Options } from "./config.js";
+import { make, promise, receiptOf, uniform } from "./contribute.js";
+import type { Env } from "./env.js";
+import { consider } from "./consider.js";
+import { readRow, type Fields } from "./events.js";
+import { receipt, type Receipt } from "./receipts.js";
+import * as store from "./store.js";
+import type { Report, Row, StoredEvent } from "./store.js";
+import {
+  backoff,
+  exchange,
+  judge,
+  readListing,
+  visit,
+  type Listed,
+  type Reply,
+  type Verdict,
+} from "./transport.js";
+
+/** What a page that is being left can send, in bytes (section 13). */
+const BEACON_BYTES_MAX = 60_000;
+/** First sends are made at whole multiples of this after the plans were begun (step 7). */
+const STEP_MS = 1000;
+/** Seconds until a body that left with the page is sent again: its answer is still on the way. */
+const LEFT_S = 15;
+/** Seconds until a tab tries again that found another one at work. */
+const BUSY_S = 5;
+/** The longest wait between two vain questions for rounds is a quarter of an hour. */
+const LISTING_WAIT_MAX_S = 900;
+const NOTES_MAX = 50;
+
+/** A round that was paid for and has no body yet. */
+interface Held {
+  readonly admitted: Admitted;
+  readonly size: number;
+  /** Unix seconds; drawn before the plan has run. */
+  due: number;
+  rows: Row[];
+  /** There is one once the charge is durable. */
+  promised?: Report;
+}
+
+/** Starts a client. The options are judged here; with bad ones it stays inert and says so. */
+export function start(options: Options, env: Env): Client {
+  const counts: Record<string, number> = {};
+  let config: Config | undefined;
+  let kernel: Kernel | undefined;
+  let wanted = options.consent === "granted";
+  let generation = 0;
+  /** The open database is also the licence to act: whoever finds another one, stops. */
+  let db: IDBDatabase | undefined;
+  let opening: Promise<IDBDatabase | undefined> | undefined;
+  let channel: BroadcastChannel | undefined;
+  let life = new AbortController();
+  let stopListening = (): void => {};
+  let line: Promise<unknown> = Promise.resolve();
+  let vain = 0;
+  let busy = false;
+  const held = new Set<Held>();
+  const bodies = new Map<string, Report & { readonly body: Bytes }>();
+  const notes = new Map<string, Receipt>();
+  let written: Receipt[] | undefined;
+
+  const now = (): number => Math.floor(env.now() / 1000);
+  const random = (): number => uniform(env.random);
+  const fault = (kind: string): void => {
+    counts[kind] = (counts[kind] ?? 0) + 1;
+  };
+  const allowed = (): boolean =>
+    !!config && wanted && !((options.honorGPC ?? true) && env.gpc());
+
+  function tell(about: Receipt): void {
+    written?.push(about);
+    try {
+      options.onReceipt?.(about);
+    } catch {
+      fault("onReceipt");
+    }
+  }
+
+  /** A receipt of something that leaves no report behind; kept as long as the page. */
+  function note(about: Receipt): void {
+    notes.set(about.outcome + about.round + about.token, about);
+    for (const key of notes.keys()) if (notes.size > NOTES_MAX) notes.delete(key);
+    tell(about);
+  }
+
+  // ---- consent
+
+  function begin(): Promise<void> {
+    const mine = ++generation;
+    const { endpoint } = config!;
+    life = new AbortController();
+    opening = Promise.resolve()
+      .then(() => store.openStore(env.idb!, endpoint, true))
+      .then((opened) => {
+        if (mine === generation) return (db = opened);
+        opened!.close();
+        return undefined;
+      })
+      .catch(() => void fault("store"));
+    channel = env.channel?.(`dandelion ${endpoint}`);
+    if (channel) {
+      channel.onmessage = ({ data }: MessageEvent<StoredEvent | 0>) => {
+        // Withdrawn elsewhere: what this tab wrote meanwhile must go as well.
+        if (data) share(data);
+        else void withdraw(false);
+      };
+    }
+    stopListening = env.onLeave(leave);
+    return pass();
+  }
+
+  function stop(): void {
+    generation++;
+    wanted = false;
+    held.clear();
+    bodies.clear();
+    stopListening();
+    env.wake(0, () => {});
+    channel?.close();
+    db?.close();
+    db = opening = channel = undefined;
+  }
+
+  async function withdraw(announce = true): Promise<void> {
+    notes.clear();
+    life.abort();
+    // Earlier transactions of this connection end before the one that deletes; later ones fail.
+    const wiping = db && store.wipe(db);
+    if (announce) channel?.postMessage(0);
+    stop();
+    try {
+      const found = wiping ? undefined : await store.openStore(env.idb!, config!.endpoint, false);
+      await (wiping ?? (found && store.wipe(found)));
+      found?.close();
+    } catch {
+      fault("store");
+    }
+  }
+
+  // ---- recording
+
+  function share({ event, row }: StoredEvent): void {
+    for (const each of held) if (each.admitted.plan.event === event) each.rows.push(row);
+  }
+
+  async function record(event: string, fields: Fields): Promise<void> {
+    if (!allowed()) return;
+    try {
+      const stored = readRow(options.registry, event, fields, now());
+      share(stored);
+      channel?.postMessage(stored);
+      const mine = db ?? (await opening);
+      if (mine) await store.record(mine, stored, config!.retention);
+    } catch (error) {
+      fault(error instanceof Error && error.message === "schema_refused" ? "schema" : "record");
+    }
+  }
+
+  // ---- a pass: ask, join, make, send
+
+  function pass(all = false, early = false): Promise<void> {
+    const next = line.then(() => run(all, early)).catch(() => fault("pass"));
+    line = next;
+    return next;
+  }
+
+  async function run(all: boolean, early: boolean): Promise<void> {
+    const mine = await opening;
+    if (!mine || mine !== db || !allowed()) return;
+    busy = false;
+    let listed: Listed[] = [];
+    await alone(async () => {
+      if (early || now() >= (await store.nextVisit(mine))) listed = await ask(mine);
+    });
+    const began = env.now();
+    const before = bodies.size;
+    if (listed.length) kernel ??= await env.kernel().catch(() => void fault("kernel"));
+    if (!kernel) listed = [];
+    for (const each of listed) if (mine === db) await join(mine, each);
+    const made = makeHeld((each) => all || each.due <= now());
+    if (made.length) await store.keep(mine, made).catch(() => fault("store"));
+    // The time that plans take depends on the data, so it does not decide when a report leaves.
+    if (bodies.size > before) await env.sleep(STEP_MS - ((env.now() - began) % STEP_MS));
+    await alone(() => sendWaiting(mine));
+    if (mine === db) await sleepUntilNext(mine);
+  }
+
+  /** Runs in one tab at a time; in this one not at all if another is at it. */
+  async function alone(work: () => Promise<void>): Promise<void> {
+    if (!env.locks) return work();
+    await env.locks.request(`dandelion ${config!.endpoint}`, { ifAvailable: true }, (lock) => {
+      if (lock) return work();
+      busy = true;
+      return undefined;
+    });
+  }
+
+  async function sleepUntilNext(mine: IDBDatabase): Promise<void> {
+    const waiting = (await store.pending(mine)).filter((each) => each.body);
+    const times = [
+      await store.nextVisit(mine),
+      ...waiting.map((each) => each.notBefore),
+      ...[...held].map((each) => each.due),
+    ];
+    env.wake(Math.max(Math.min(...times), now() + (busy ? BUSY_S : 1)), () => void pass());
+  }
+
+  /** The open rounds; none if there is no list, and then a receipt says why. */
+  async function ask(mine: IDBDatabase): Promise<Listed[]> {
+    let reply: Reply | undefined;
+    try {
+      reply = await exchange(env.fetch, life.signal, `${config!.endpoint}/v1/rounds`);
+      await steer(mine, reply);
+      const listed = readListing(reply);
+      if (!reply.window) await store.visitAt(mine, now() + LISTING_WAIT_MAX_S * random());
+      vain = 0;
+      return listed;
+    } catch (error) {
+      if (mine !== db) return [];
+      fault("listing");
+      note(receipt({ outcome: "unreachable", at: now(), detail: (error as Error).message }));
+      const wait = backoff(random, ++vain, reply?.retryAfter, LISTING_WAIT_MAX_S);
+      const later = Math.max(await store.nextVisit(mine), now() + wait);
+      await store.visitAt(mine, later);
+      return [];
+    }
+  }
+
+  async function steer(mine: IDBDatabase, { window }: Reply): Promise<void> {
+    if (window && mine === db) await store.visitAt(mine, visit(window, now(), random()));
+  }
+
+  /** Steps 1 to 3 and 6; and all the others for a round that is not held. */
+  async function join(mine: IDBDatabase, listed: Listed): Promise<void> {
+    const at = now();
+    const { admitted, refused } = consider(kernel!, config!, listed, at);
+    const promised = admitted && promise(admitted, at);
+    // What was answered before is not refused now because its time is over.
+    if (promised && (await store.known(mine, promised.ctx))) return;
+    if (!promised || refused) {
+      fault("refused");
+      return note(refused!);
+    }
+    const { descriptor, plan, rhoUnits } = admitted;
+    const size = descriptor.reportBytes;
+    const holdS = Math.min(options.holdS ?? 300, (descriptor.closes - at) / 2);
+    const due = at + holdS * (1 - random() / 2);
+    const fits = [...held].reduce((sum, each) => sum + each.size, size) <= BEACON_BYTES_MAX;
+    const mayHold = env.holds && holdS > 0 && !env.hidden() && fits;
+    // In the set from now on, so that rows which are recorded meanwhile are not missed.
+    const waiting: Held = { admitted, size, due, rows: [] };
+    if (mayHold) held.add(waiting);
+    let report: Report | store.Declined | undefined;
+    try {
+      report = await store.commit(
+        mine,
+        {
+          ctx: promised.ctx,
+          expires: descriptor.expires,
+          at,
+          units: rhoUnits,
+          most: config!.rhoPeriodMax,
+          since: at - config!.periodS,
+        },
+        config!.retention,
+        plan.event,
+        () => random() < config!.participation,
+        (rows) => {
+          if (!mayHold) return make(kernel!, admitted, rows, promised, env.random);
+          waiting.rows = [...rows, ...waiting.rows];
+          return promised;
+        },
+      );
+    } catch {
+      fault("store");
+    }
+    if (typeof report !== "object" || mine !== db) {
+      held.delete(waiting);
+      if (report === "skipped") note(receiptOf(admitted, "skipped", at));
+      else if (report === "budget_exhausted") {
+        note({ ...receiptOf(admitted, "refused", at), token: report });
+      }
+      return;
+    }
+    if (mayHold) {
+      waiting.promised = report;
+      if (env.hidden()) waiting.due = at;
+    } else {
+      madeOne(report);
+    }
+    tell(report.receipt);
+  }
+
+  function madeOne(report: Report): void {
+    bodies.set(report.ctx, report as Report & { body: Bytes });
+    if (report.receipt.fault) fault(report.receipt.fault);
+  }
+
+  /** Makes the bodies of paid rounds, synchronously. */
+  function makeHeld(which: (each: Held) => boolean, changes: Partial<Report> = {}): Report[] {
+    const made: Report[] = [];
+    for (const each of held) {
+      if (!each.promised || !which(each)) continue;
+      held.delete(each);
+      try {
+        const { admitted, rows, promised } = each;
+        const report = { ...make(kernel!, admitted, rows, promised, env.random), ...changes };
+        madeOne(report);
+        made.push(report);
+      } catch {
+        fault("mask");
+      }
+    }
+    return made;
+  }
+
+  async function sendWaiting(mine: IDBDatabase): Promise<void> {
+    for (const each of await store.pending(mine)) {
+      if (mine !== db) return;
+      const { notBefore } = bodies.get(each.ctx) ?? each;
+      if (now() >= each.expires) await end(mine, each, { ...each.receipt, outcome: "lapsed" });
+      else if (each.body && now() >= notBefore) await deliver(mine, each, each.body);
+    }
+  }
+
+  /** Sends a stored body. The request is on its way when this returns its promise. */
+  async function deliver(
+    mine: IDBDatabase,
+    report: Report,
+    body: Bytes,
+    leaving = false,
+  ): Promise<void> {
+    const sent = { ...report, attempts: report.attempts + 1 };
+    if (!leaving) bodies.set(report.ctx, { ...report, body });
+    let verdict: Verdict;
+    let reply: Reply | undefined;
+    try {
+      reply = await exchange(env.fetch, life.signal, urlOf(report), body, leaving);
+      verdict = judge(reply);
+    } catch (error) {
+      verdict = { outcome: "waiting", token: "", detail: (error as Error).message };
+    }
+    if (mine !== db) return;
+    if (reply) await steer(mine, reply);
+    const about = { ...report.receipt, ...verdict, at: now(), attempts: sent.attempts };
+    if (verdict.outcome !== "waiting") return end(mine, sent, about);
+    fault("send");
+    const notBefore = now() + backoff(random, sent.attempts, reply?.retryAfter);
+    const later = { ...sent, notBefore, receipt: about };
+    if (bodies.has(report.ctx)) bodies.set(report.ctx, { ...later, body });
+    await store.postpone(mine, later);
+    tell(about);
+    if (leaving) await sleepUntilNext(mine);
+  }
+
+  async function end(mine: IDBDatabase, { ctx }: Report, about: Receipt): Promise<void> {
+    bodies.delete(ctx);
+    if (await store.finish(mine, ctx, { ...about, at: now() })) tell(about);
+  }
+
+  const urlOf = ({ receipt: { round } }: Report): string =>
+    `${config!.endpoint}/v1/rounds/${round}/reports`;
+
+  // ---- leaving
+
+  /** No promise is awaited in here: what waits for one is lost when the page goes. */
+  function leave(): void {
+    const mine = db;
+    if (!mine || !allowed()) return;
+    try {
+      const at = now();
+      const left = { notBefore: at + LEFT_S + LEFT_S * random() };
+      const due = [...bodies.values()].filter((each) => each.notBefore <= at);
+      // All are made before the first is sent: when each of them arrives says nothing of its plan.
+      const made = makeHeld(() => true, { ...left, attempts: 1 });
+      if (made.length) store.keep(mine, made).catch(() => fault("store"));
+      let room = BEACON_BYTES_MAX;
+      for (const each of [...made.map((report) => ({ ...report, attempts: 0 })), ...due]) {
+        const body = each.body!;
+        if (body.length > room) continue;
+        room -= body.length;
+        bodies.set(each.ctx, { ...each, ...left, attempts: each.attempts + 1, body });
+        if (env.keepalive) deliver(mine, each, body, true).catch(() => fault("send"));
+        else env.beacon?.(urlOf(each), body);
+      }
+    } catch {
+      fault("leave");
+    }
+  }
+
+  // ---- what the page calls
+
+  async function receipts(): Promise<Receipt[]> {
+    try {
+      const mine = db ?? (await opening);
+      const kept = mine ? await store.receipts(mine) : [];
+      const waiting = mine ? (await store.pending(mine)).map((each) => each.receipt) : [];
+      return [...kept, ...waiting, ...notes.values()].sort((a, b) => a.at - b.at);
+    } catch {
+      fault("store");
+      return [...notes.values()];
+    }
+  }
+
+  async function explain(query: string): Promise<string> {
+    try {
+      const about = (await receipts()).filter((each) => each.query === query && each.plan).pop();
+      return about ? (await import("./explain.js")).explainReceipt(about) : "";
+    } catch {
+      fault("explain");
+      return "";
+    }
+  }
+
+  async function flush({ early = false } = {}): Promise<Receipt[]> {
+    const mine: Receipt[] = (written = []);
+    await pass(true, early);
+    if (written === mine) written = undefined;
+    return mine;
+  }
+
+  async function setConsent(granted: boolean): Promise<void> {
+    wanted = granted;
+    if (!config) return;
+    if (!granted) return withdraw();
+    if (allowed() && !opening) await (ready = begin());
+  }
+
+  try {
+    config = readConfig(options);
+  } catch (error) {
+    fault("config");
+    console.warn(error);
+  }
+  const denied = options.consent === "denied" || (wanted && !allowed());
+  let ready = !config
+    ? Promise.resolve()
+    : denied
+      ? withdraw()
+      : wanted
+        ? begin()
+        : Promise.resolve();
+  return {
+    get ready() {
+      return ready;
+    },
+    record,
+    setConsent,
+    receipts,
+    explain,
+    flush,
+    leave,
+    faults: () => ({ ...counts }),
+    close: () => {
+      leave();
+      stop();
+      config = undefined;
+    },
+  };
+}

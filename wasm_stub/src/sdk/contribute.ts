@@ -1,0 +1,85 @@
+// From an admitted round to the body that is sent (docs/protocol.md section 14, steps 4, 5, 7).
+//
+// Synchronous throughout: a page that is being left calls it. Left out: whether the round may be
+// answered and who pays (`store.commit`).
+
+import type { Bytes, Kernel } from "../kernel/kernel.js";
+import type { Admitted } from "../protocol/admit.js";
+import { canonicalJson, hex } from "../protocol/encoding.js";
+import { chooser, execute } from "../protocol/execute.js";
+import { gate, mask } from "../protocol/report.js";
+import { receipt, type Receipt } from "./receipts.js";
+import type { Report, Row } from "./store.js";
+
+/** Fills an array with random bytes and returns it. */
+export type RandomBytes = <T extends Uint8Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(
+  array: T,
+) => T;
+
+/** Uniform in [0, 1). */
+export function uniform(random: RandomBytes): number {
+  return random(new Uint32Array(1))[0]! / 2 ** 32;
+}
+
+/** The receipt of a round that was admitted. */
+export function receiptOf(
+  { descriptor, plan }: Admitted,
+  outcome: Receipt["outcome"],
+  at: number,
+): Receipt {
+  return receipt({
+    outcome,
+    at,
+    round: hex(descriptor.roundId),
+    query: plan.query,
+    sql: plan.sql,
+    scope: descriptor.scope,
+    epsilon: plan.epsilon,
+    delta: plan.delta,
+    plan: canonicalJson(descriptor.plan),
+    helpers: descriptor.helpers.length,
+    cohortMin: descriptor.cohortMin,
+  });
+}
+
+/** What a round is promised when it is charged: everything of the report but its body. */
+export function promise(admitted: Admitted, at: number): Report {
+  const { descriptor, rhoUnits } = admitted;
+  return {
+    ctx: hex(descriptor.ctx),
+    expires: descriptor.expires,
+    receipt: { ...receiptOf(admitted, "waiting", at), rhoUnits },
+    attempts: 0,
+    notBefore: 0,
+  };
+}
+
+/**
+ * The promised report with its body. The ephemeral secret lives in this function only.
+ *
+ * A fault of plan or gate becomes zeros and a word in the receipt: were nothing sent, sending would
+ * be an answer.
+ */
+export function make(
+  kernel: Kernel,
+  { descriptor, plan }: Admitted,
+  rows: readonly Row[],
+  promised: Report,
+  random: RandomBytes,
+): Report & { readonly body: Bytes } {
+  let values: Float64Array | undefined;
+  let fault = "";
+  try {
+    values = execute(
+      plan,
+      rows,
+      chooser(() => random(new Uint32Array(1))[0]!),
+    );
+    if (!gate(descriptor, values)) fault = "gate";
+  } catch {
+    fault = "plan";
+  }
+  if (!values || fault) values = new Float64Array(descriptor.slots);
+  const body = mask(kernel, descriptor, random(new Uint8Array(32)), values);
+  return { ...promised, body, receipt: { ...promised.receipt, bytesSent: body.length, fault } };
+}
