@@ -290,10 +290,13 @@ class Cluster:
         for node in nodes:
             try:
                 reply = await _layout(self.client(node))
-            except (ConnectionError, TimeoutError) as error:
+            except (ConnectionError, TimeoutError, ResponseError) as error:
                 fault = error
                 continue
-            return _map(reply, node)
+            if reply:
+                return _map(reply, node)
+            # It was reset, or belongs to no cluster yet. No masters would be no faults found.
+            fault = StoreUnavailable("SlotNotCovered")
         raise fault
 
     async def _everywhere(
@@ -330,6 +333,11 @@ class Pipeline:
     def expireat(self, name: bytes, when: int) -> None:
         """Deletes at `when`, Unix seconds."""
         self._add(name, ("EXPIREAT", name, when), writes=True)
+
+    def touch(self, name: bytes) -> None:
+        """Sets a key that nobody uses and deletes it: a write that changes nothing."""
+        self._add(name, ("SET", name, b""), writes=True)
+        self._add(name, ("UNLINK", name), writes=True)
 
     async def execute(self) -> list[Any]:
         """Sends them; the replies."""

@@ -20,7 +20,7 @@ Leaves out: whether the server is configured to keep what it confirms (`redis_co
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -253,20 +253,10 @@ class RedisStore:
         return found
 
     async def expire_at(self, layout: Layout, at: int) -> None:
-        async for keys in self._all_keys(layout):
-            async with answering():
-                pipeline = self._client.pipeline(transaction=False)
-                for key in keys:
-                    pipeline.expireat(key, at)
-                await pipeline.execute()
+        await self._on_all_keys(layout, lambda pipeline, key: pipeline.expireat(key, at))
 
     async def purge(self, layout: Layout) -> None:
-        async for keys in self._all_keys(layout):
-            async with answering():
-                pipeline = self._client.pipeline(transaction=False)
-                for key in keys:
-                    pipeline.unlink(key)
-                await pipeline.execute()
+        await self._on_all_keys(layout, lambda pipeline, key: pipeline.unlink(key))
 
     async def compact(self) -> None:
         # Refused while a rewrite is under way: that one may have begun before the last deletion.
@@ -306,7 +296,8 @@ class RedisStore:
             raise StoreLost("lane")
         return status
 
-    async def _all_keys(self, layout: Layout) -> AsyncIterator[list[bytes]]:
+    async def _on_all_keys(self, layout: Layout, act: Callable[[Any, bytes], None]) -> None:
+        """Has `act` give every key of a round to a pipeline."""
         for lane in layout.lanes:
             epochs = range(1, (await self.status(lane)).epochs + 1)
             keys = [_seen(lane, bucket) for bucket in range(layout.buckets)]
@@ -314,7 +305,15 @@ class RedisStore:
             # The state goes last: it says how many epochs there are.
             keys.append(_state(lane))
             for start in range(0, len(keys), PIPELINE):
-                yield keys[start : start + PIPELINE]
+                async with answering():
+                    pipeline = self._client.pipeline(transaction=False)
+                    for key in keys[start : start + PIPELINE]:
+                        act(pipeline, key)
+                    if self._waits:
+                        # What an earlier attempt has deleted is not written again, so `WAIT` alone
+                        # would not see to it that replicas have deleted it.
+                        pipeline.touch(_prefix(lane))
+                    await pipeline.execute()
 
     async def _run(self, script: _Script, keys: list[bytes], *args: bytes) -> Any:
         async with answering():

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +114,12 @@ class Server:
         """Replication, as it sees it."""
         found: dict[str, Any] = self.client.info("replication")
         return found
+
+    def offset(self) -> int:
+        """How far the stream from master to replicas has come here."""
+        info = self.info()
+        name = "master_repl_offset" if info["role"] == "master" else "slave_repl_offset"
+        return int(info[name])
 
     def in_step(self) -> bool:
         """Whether it is a replica that has all its master has sent, or a master with a replica."""
@@ -239,9 +245,13 @@ class ClusterServers:
     def move_keys(self, slot: int, source: Server, target: Server, count: int) -> int:
         """Moves up to `count` keys of the slot; how many went."""
         keys = source.call("CLUSTER", "GETKEYSINSLOT", slot, count)
+        self.move(source, target, keys)
+        return len(keys)
+
+    def move(self, source: Server, target: Server, keys: Sequence[bytes]) -> None:
+        """Moves these keys; their slot must be marked as on its way."""
         if keys:
             source.call("MIGRATE", HOST, target.port, "", 0, 5_000, "KEYS", *keys)
-        return len(keys)
 
     def end_moving(self, slot: int, source: Server, target: Server) -> None:
         """Moves what is left, and gives the slot to its new master."""

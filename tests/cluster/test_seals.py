@@ -1,16 +1,18 @@
-"""A failover that forgets a seal: what comes late is in the set, or the round is damaged."""
+"""Failovers that forget a seal, or keys on the move: the set is right, or the round is damaged."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
+from redis.crc import key_slot
 
 from collector.redis_store import RedisStore
 from collector.scheme import scheme_of
 from collector.sealing import Damaged, check_seals, seal_round
-from collector.store import Code, Epoch, LanePhase, Layout, StoreUnavailable
+from collector.store import Code, Epoch, LanePhase, Layout, StoreLost, StoreUnavailable
 from dandelion.schemes import oneshot
-from tests.cluster.servers import ClusterServers
+from tests.cluster.servers import ClusterServers, until
 from tests.collector.builders import descriptor_for, entry_of, plain_report
 
 D = descriptor_for(slots=64)
@@ -88,6 +90,44 @@ async def test_a_seal_that_is_forgotten_while_it_is_read_is_made_again(
         await seal_round(store, scheme_of(D), D, LAYOUT, ())
     [seal] = await seal_round(store, scheme_of(D), D, LAYOUT, ())
     assert seal.n == 8
+
+
+@pytest.mark.parametrize("lost", [b"", b":seen:", b":state"])
+async def test_keys_that_a_move_has_lost_are_missed(servers: ClusterServers, lost: bytes) -> None:
+    """No commit waits for a slot that moves: its new master may die before a replica has the keys.
+
+    Those with `lost` in their names are gone then; the control is the same move without a loss.
+    """
+    store = servers.store(1)
+    epoch = await begun(store)
+    slot, source = key_slot(KEY), servers.master_of(KEY)
+    target = next(it for it in servers.masters() if it is not source)
+    replica = servers.replica_of(target)
+    servers.begin_moving(slot, source, target)
+    keys = source.call("CLUSTER", "GETKEYSINSLOT", slot, 100)
+    late = [key for key in keys if lost and lost in key]
+    assert bool(late) == bool(lost)
+    servers.move(source, target, [key for key in keys if key not in late])
+    until(lambda: replica.offset() == target.offset(), "the replica does not follow")
+    replica.cut_off()
+    servers.move(source, target, late)
+    servers.end_moving(slot, source, target)
+    await asyncio.to_thread(servers.replace, target)
+    await asyncio.to_thread(target.start)
+    if lost == b":state":
+        with pytest.raises(StoreLost):
+            await until_known(lambda: committed(store, epoch, 2, range(5, 8)))
+    else:
+        # Reports that are not there any more would be taken again, and be in the sum twice.
+        await until_known(lambda: committed(store, epoch, 2, range(5, 8)))
+    sealing = partial(seal_round, store, scheme_of(D), D, LAYOUT, ())
+    if lost:
+        with pytest.raises(Damaged):
+            await until_known(sealing)
+    else:
+        await until_known(sealing)
+        [seal] = await sealing()
+        assert seal.n == 8
 
 
 class Reading(RedisStore):
