@@ -4,10 +4,12 @@ import { test } from "node:test";
 
 import { kernel } from "../src/kernel/fallback.js";
 import { epsilonOf, rhoUnits, rhoUnitsForEpsilon } from "../src/protocol/accounting.js";
+import { admit } from "../src/protocol/admit.js";
 import { decodeDescriptor } from "../src/protocol/descriptor.js";
 import { hex, parseCanonicalJson } from "../src/protocol/encoding.js";
 import { DandelionError } from "../src/protocol/errors.js";
 import { execute, type Row } from "../src/protocol/execute.js";
+import { gate } from "../src/protocol/report.js";
 import { parsePlan } from "../src/protocol/plan.js";
 import { decodeTable, type Cell } from "../src/protocol/table.js";
 import { bytesOf, cases, told, type Case } from "./cases.js";
@@ -34,11 +36,13 @@ function outcome<Result>(operation: () => Result): Result | { expect: string } {
   }
 }
 
-function runPlan(given: Case): unknown {
+function runPlan(given: Case): object {
   return outcome(() => {
     const plan = parsePlan(parseCanonicalJson(bytesOf(given["plan"])));
     const rows = (given["rows"] as Pair[][]).map(rowOf);
     const vector = execute(plan, rows, () => given["chosen"] as number[]);
+    // 15.3: whatever the rows hold, the vector of a plan stays within the plan's bounds.
+    assert.ok(gate(plan, vector));
     return {
       expect: "valid",
       chosen: given["chosen"],
@@ -52,13 +56,14 @@ function runPlan(given: Case): unknown {
 }
 
 /** Compares every case and sees that neither verdict is rare. */
-function compare(kind: string, count: number, run: (given: Case) => unknown): void {
+function compare(kind: string, count: number, run: (given: Case) => object): void {
   const given = cases(kind, count);
   assert.equal(given.length, count);
   const verdicts = new Set<unknown>();
   given.forEach((each, index) => {
-    const { plan: _, rows: __, descriptor: ___, ...expected } = each;
-    assert.deepEqual(run(each), expected, told(kind, index));
+    const found = run(each);
+    const expected = Object.fromEntries(Object.keys(found).map((name) => [name, each[name]]));
+    assert.deepEqual(found, expected, told(kind, index));
     verdicts.add(each["expect"]);
   });
   assert.ok(verdicts.has("valid") && verdicts.size > 1, told(kind, 0));
@@ -83,6 +88,25 @@ test("500 random descriptors end in Python's token, or have its ctx, sizes and b
         rho_units: String(rhoUnits(made.l2sq, made.noiseVar)),
         noise_bound: made.noiseBound,
       };
+    }),
+  );
+});
+
+test("80 random envelopes meet the pins and floors of a client as they do in Python", () => {
+  compare("admissions", 80, (given) =>
+    outcome(() => {
+      const pins = {
+        suites: given["suites"] as number[],
+        collector: given["collector"] as string,
+        helpers: given["helpers"] as string[],
+      };
+      const floors = {
+        cohortMin: given["cohort_min"] as number,
+        rhoRoundMax: given["rho_round_max"] as number,
+        lifetimeMaxS: given["lifetime_max_s"] as number,
+      };
+      const admitted = admit(kernel, bytesOf(given["envelope"]), pins, floors);
+      return { expect: "valid", rho_units: admitted.rhoUnits };
     }),
   );
 });

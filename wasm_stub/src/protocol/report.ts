@@ -5,18 +5,21 @@ import type { Descriptor } from "./descriptor.js";
 import { concat } from "./encoding.js";
 import { need } from "./errors.js";
 
+/** What a vector has to obey; a descriptor has it. */
+export type Bounds = Pick<Descriptor, "slots" | "linf" | "l2sq">;
+
 /**
  * The last gate (section 14, step 5): whether the vector obeys the round's slots, linf and l2sq.
  *
  * Exact in doubles: l2sq is below 2^53, and rounding keeps order beyond.
  */
-export function gate(descriptor: Descriptor, values: Float64Array): boolean {
+export function gate(bounds: Bounds, values: Float64Array): boolean {
   let squares = 0;
   for (const value of values) {
-    if (!Number.isInteger(value) || Math.abs(value) > descriptor.linf) return false;
+    if (!Number.isInteger(value) || Math.abs(value) > bounds.linf) return false;
     squares += value * value;
   }
-  return values.length === descriptor.slots && squares <= descriptor.l2sq;
+  return values.length === bounds.slots && squares <= bounds.l2sq;
 }
 
 /**
