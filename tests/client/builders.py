@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from time import monotonic
 
@@ -18,7 +19,7 @@ from dandelion.privacy import accounting
 from dandelion.queries.measures import Row
 from dandelion.queries.plan import Plan
 from dandelion.queries.schema import Registry
-from dandelion.queries.sql import compile_query
+from dandelion.queries.sql import Compiled, compile_query
 from dandelion.schemes import oneshot
 
 NOW = 1_800_000_000
@@ -72,10 +73,7 @@ class Deployment:
 
     def descriptor(self, number: int = 1, sql: str = SQL, **changes: object) -> Descriptor:
         """The descriptor of round `number`."""
-        compiled = compile_query(
-            sql, Registry.example(), name="carrier-delay", epsilon=EPSILON, delta=DELTA
-        )
-        noise_var = accounting.noise_var_for(compiled.l2sq, float(EPSILON), float(DELTA))
+        compiled, noise_var = _compiled(sql)
         ordered = sorted(self.helpers, key=lambda each: each.identity)
         descriptor = Descriptor(
             suite=1,
@@ -109,6 +107,15 @@ class Deployment:
     def round(self, number: int = 1, **changes: object) -> bytes:
         """The envelope of round `number`."""
         return self.envelope(self.descriptor(number, **changes))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=16)
+def _compiled(sql: str) -> tuple[Compiled, int]:
+    """A query and the noise of its round, since most tests ask for the same one."""
+    compiled = compile_query(
+        sql, Registry.example(), name="carrier-delay", epsilon=EPSILON, delta=DELTA
+    )
+    return compiled, accounting.noise_var_for(compiled.l2sq, float(EPSILON), float(DELTA))
 
 
 @dataclass
