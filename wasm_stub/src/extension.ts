@@ -32,8 +32,8 @@ interface Alarms {
 }
 
 /**
- * Starts a client; see `init` of the page. `holdS` and `beacon` mean nothing here. Await the promise
- * of `record` in the event handler that calls it, so that the worker is not ended before.
+ * Starts a client; see `init` of the page. `holdS` and `beacon` mean nothing here. Await the
+ * promise of `record` in the event handler that calls it, so that the worker is not ended before.
  */
 export function init(options: Options): Client {
   const { chrome } = globalThis as { chrome?: { alarms?: Alarms } };

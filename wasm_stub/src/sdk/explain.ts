@@ -116,9 +116,9 @@ function words(measure: Measure): string {
 function promised({ epsilon, delta }: Plan): string {
   const factor = +epsilon <= 20 ? +Math.exp(+epsilon).toPrecision(3) : `e^${epsilon}`;
   return (
-    `The promise is epsilon ${epsilon}, delta ${delta}: with your records or with zeros in their ` +
-    `place, any published result is at most ${factor} times as likely, except with a probability of ` +
-    `about ${delta}.`
+    `The promise is epsilon ${epsilon}, delta ${delta}: with your records or with zeros in ` +
+    `their place, any published result is at most ${factor} times as likely, except with a ` +
+    `probability of about ${delta}.`
   );
 }
 
