@@ -11,7 +11,7 @@ const MAGIC = "dandelion\x01";
 
 /** Limits of section 13. */
 const DESCRIPTOR_BYTES_MAX = 131_072;
-const SLOTS_MAX = 1_048_576;
+export const SLOTS_MAX = 1_048_576;
 const SHARD_BITS_MAX = 8;
 const COHORT_MAX_MAX = 4_194_304;
 const HELPERS_MAX = 16;

@@ -5,13 +5,13 @@
 // released sums are read (`table`).
 
 import { decimal } from "./accounting.js";
+import { SLOTS_MAX } from "./descriptor.js";
 import { INTEGER_END, type JsonObject } from "./encoding.js";
 import { need } from "./errors.js";
 
 /** Limits of sections 13 and 15.1. */
 const PLAN_WORK_MAX = 262_144;
 const PLAN_CONDITIONS_MAX = 16;
-const SLOTS_MAX = 1_048_576;
 const ROWS_MAX_MAX = 65_535;
 
 /** Rows, or rows in which `column` is not null. */
