@@ -1,7 +1,6 @@
 """The process: configuration, signals, and the event loop around `node.running`."""
 
 import asyncio
-import gc
 import json
 import signal
 import sys
@@ -12,6 +11,7 @@ from typing import Final
 import uvloop
 
 from collector.config import Config, load_config
+from collector.garbage import collected_on_time
 from collector.node import Node, running
 from collector.store import StoreUnavailable
 from dandelion.service.identity import StateError
@@ -67,28 +67,17 @@ async def _main(
             config, first=not ingest_only, port=port, worker_command=command
         ) as node:
             started = True
-            collect_rarely()
-            if worker == 0:
-                await stop.wait()
-            else:
-                await _follow(node, stop)
+            async with collected_on_time():
+                if worker == 0:
+                    await stop.wait()
+                else:
+                    await _follow(node, stop)
     except asyncio.CancelledError:
         if started or not stop.is_set():
             raise
     finally:
         if orphaned is not None:
             orphaned.cancel()
-
-
-def collect_rarely() -> None:
-    """Keeps the garbage collector off what lives as long as the process, and off most requests.
-
-    A report leaves no cycles behind; looking for them after every few hundred objects costs some
-    percent of all reports.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 async def _orphaned() -> None:

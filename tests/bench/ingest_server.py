@@ -15,7 +15,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from collector.app import collect_rarely
+from collector.garbage import collected_on_time
 from tests.collector.builders import descriptor_for
 from tests.collector.door import door, round_for
 
@@ -28,9 +28,9 @@ async def collector(slots: int, redis_url: str) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with door(Path(folder), redis_url=redis_url) as it:
             await it.put(round_for(descriptor_for(slots, cohort_max=COHORT_MAX)))
-            collect_rarely()
-            tell(it.node.public_port, it.d.round_id.hex())
-            await stdin_ends()
+            async with collected_on_time():
+                tell(it.node.public_port, it.d.round_id.hex())
+                await stdin_ends()
 
 
 async def nothing() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import uvloop
 
 from collector import registry
-from collector.app import collect_rarely
+from collector.garbage import collected_on_time
 from collector.store import MemoryStore
 from collector.tokens import Scope, issue
 from dandelion.params import MEDIA_ASK, MEDIA_REPORT
@@ -140,8 +140,7 @@ KINDS = {"collector": collector, "admin": admin, "helper": helper}
 async def serve(options: argparse.Namespace) -> None:
     """Serves until standard input ends."""
     with tempfile.TemporaryDirectory(prefix="edge-") as folder:
-        async with KINDS[options.kind](Path(folder), options) as served:
-            collect_rarely()
+        async with KINDS[options.kind](Path(folder), options) as served, collected_on_time():
             say(encoded(served.listening))
             while await asyncio.to_thread(sys.stdin.readline):
                 say(await served.state())
