@@ -4,7 +4,7 @@
 // (`plan`), who signed it (`envelope`) and whether to take part (`admit`).
 
 import type { Kernel, MaskRound } from "../kernel/kernel.js";
-import { parseCanonicalJson, reader, same, type JsonObject } from "./encoding.js";
+import { hex, parseCanonicalJson, reader, type JsonObject } from "./encoding.js";
 import { need } from "./errors.js";
 
 const MAGIC = "dandelion\x01";
@@ -125,25 +125,21 @@ export function decodeDescriptor(kernel: Kernel, data: Uint8Array): Descriptor {
 }
 
 function judgeHelpers(kernel: Kernel, helpers: Helper[], collector: Uint8Array): void {
-  need(helpers.length > 1 && helpers.length <= HELPERS_MAX, "bad_helpers");
-  helpers.forEach(({ identity, maskKey }, index) => {
-    const before = helpers.slice(0, index);
-    need(
-      before.every((other) => less(other.identity, identity) && !same(other.maskKey, maskKey)) &&
-        !same(identity, collector),
-      "bad_helpers",
-    );
-  });
+  const count = helpers.length;
+  // Hexadecimal texts sort as the bytes do.
+  const identities = helpers.map(({ identity }) => hex(identity));
+  need(
+    count > 1 &&
+      count <= HELPERS_MAX &&
+      identities.every((each, index) => !index || identities[index - 1]! < each) &&
+      !identities.includes(hex(collector)) &&
+      new Set(helpers.map(({ maskKey }) => hex(maskKey))).size === count,
+    "bad_helpers",
+  );
   need(
     helpers.every(({ maskKey }) => kernel.keyIsAcceptable(maskKey)),
     "bad_key",
   );
-}
-
-/** Whether a 32-byte string comes strictly before another one. */
-function less(left: Uint8Array, right: Uint8Array): boolean {
-  const at = left.findIndex((byte, index) => byte !== right[index]);
-  return at >= 0 && left[at]! < right[at]!;
 }
 
 /** The least integer whose square is at least `value`, for values below 2^62. */
