@@ -52,6 +52,8 @@ CONNECT_TIMEOUT_S: Final = 2.0
 REPLY_TIMEOUT_S: Final = 5.0
 # Commands sent in one go when a whole lane is read or deleted.
 PIPELINE: Final = 500
+# Epochs that a lane without its state is taken to have had: what is left of them goes all the same.
+LOST_EPOCHS: Final = 100
 
 
 class _Client(Protocol):
@@ -299,9 +301,10 @@ class RedisStore:
     async def _on_all_keys(self, layout: Layout, act: Callable[[Any, bytes], None]) -> None:
         """Has `act` give every key of a round to a pipeline."""
         for lane in layout.lanes:
-            epochs = range(1, (await self.status(lane)).epochs + 1)
+            status = await self.status(lane)
+            newest = LOST_EPOCHS if status.phase is LanePhase.GONE else status.epochs
             keys = [_seen(lane, bucket) for bucket in range(layout.buckets)]
-            keys += [key(lane, number) for number in epochs for key in (_sum, _meta)]
+            keys += [key(lane, 1 + epoch) for epoch in range(newest) for key in (_sum, _meta)]
             # The state goes last: it says how many epochs there are.
             keys.append(_state(lane))
             for start in range(0, len(keys), PIPELINE):

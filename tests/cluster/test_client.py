@@ -267,13 +267,18 @@ async def test_every_step_of_a_round_waits(servers: ClusterServers, impatient: N
         assert fault.value.kind == "Unreplicated"
 
 
-async def test_a_purge_leaves_no_key(store: RedisStore, any_servers: ClusterServers) -> None:
-    """Done twice, as after an unknown outcome; nothing of it stays on any server."""
+@pytest.mark.parametrize("state_is_lost", [False, True])
+async def test_a_purge_leaves_no_key(servers: ClusterServers, state_is_lost: bool) -> None:
+    """Done twice, as after an unknown outcome; nothing stays on any server, whatever was lost."""
+    store = servers.store(1)
     epoch = await opened(store)
     await store.commit(LANE, epoch, 1, random_entries(300), b"sum")
+    if state_is_lost:
+        # It says how many epochs have sums.
+        servers.master_of(STATE).call("UNLINK", STATE)
     for _ in range(2):
         await store.purge(LAYOUT)
-    assert [server.call("DBSIZE") for server in any_servers.servers] == [0] * 6
+    assert [server.call("DBSIZE") for server in servers.servers] == [0] * 6
 
 
 async def test_a_list_that_went_back_is_read_again(servers: ClusterServers) -> None:
