@@ -10,6 +10,8 @@ import type { Report } from "../src/sdk/store.js";
 import { round } from "./sdk_rounds.js";
 import { settle, World, type Tab } from "./sdk_world.js";
 
+const ROUNDS = [round(1), round(2)];
+
 type Story = (world: World) => Promise<unknown>;
 
 interface Ending {
@@ -21,7 +23,7 @@ interface Ending {
 /** Tells the story up to a step, then lets the person come back until nothing is waiting. */
 async function tellUpTo(step: number, story: Story): Promise<Ending> {
   const world = new World();
-  world.rounds = [round(1), round(2)];
+  world.rounds = ROUNDS;
   world.cut = step;
   void story(world);
   await settle(120);

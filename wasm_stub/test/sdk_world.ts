@@ -13,6 +13,11 @@ import type { Env } from "../src/sdk/env.js";
 import type { Receipt } from "../src/sdk/receipts.js";
 import { ENDPOINT, NOW, PINS, Secrets, type Round } from "./sdk_rounds.js";
 
+// A request of a killed tab waits for ever. Its timer must not keep the process.
+const setTimer = globalThis.setTimeout;
+globalThis.setTimeout = ((...call: Parameters<typeof setTimeout>) =>
+  setTimer(...call).unref()) as typeof setTimeout;
+
 const verified = new Map<string, boolean>();
 
 /** The kernel in TypeScript, which need not verify the same signature in story after story. */

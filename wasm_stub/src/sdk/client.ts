@@ -218,7 +218,9 @@ export function start(options: Options, env: Env): Client {
       ...waiting.map((each) => each.notBefore),
       ...[...held].map((each) => each.due),
     ];
-    env.wake(Math.max(Math.min(...times), now() + (busy ? BUSY_S : 1)), () => void pass());
+    // Whole seconds are what `now` counts.
+    const next = Math.max(Math.ceil(Math.min(...times)), now() + (busy ? BUSY_S : 1));
+    env.wake(next, () => void pass());
   }
 
   /** The open rounds; none if there is no list, and then a receipt says why. */
