@@ -190,6 +190,10 @@ def _bad_descriptors() -> Iterator[tuple[str, bytes]]:
     yield "helpers out of order", swap(data, _HELPERS_AT + 1, two + one)
     yield "an identity twice", swap(data, _HELPERS_AT + 65, one[:32])
     yield "one helper", data[:_HELPERS_AT] + b"\x01" + one + data[_HELPERS_AT + 129 :]
+    rest = data[_HELPERS_AT + 129 :]
+    yield "no helpers", data[:_HELPERS_AT] + b"\x00" + rest
+    many = b"".join(entry.identity + entry.mask_key for entry in _entries(17))
+    yield "seventeen helpers", data[:_HELPERS_AT] + b"\x11" + many + rest
     yield "a copied mask key", swap(data, _HELPERS_AT + 97, one[32:])
     yield (
         "a small-order mask key",
@@ -324,6 +328,10 @@ def _plan_bytes() -> Named:
         "true": b'{"a":true}',
         "null": b'{"a":null}',
         "NaN": b'{"a":NaN}',
+        "infinity": b'{"a":1e999}',
+        "a leading zero": b'{"a":01}',
+        "a key that objects of some languages have": b'{"__proto__":1}',
+        "such a key twice": b'{"__proto__":1,"__proto__":1}',
         "an array outside": b"[]",
         "an escape that is not needed": b'{"a":"\\u0041"}',
         "an upper-case escape": b'{"a":"\\u001F"}',

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from dandelion.descriptor import Descriptor, Envelope, sign_descriptor
-from dandelion.encoding import u16
+from dandelion.encoding import u16, u32
 from dandelion.messages import Answer, Ask, Release, Report, ShardRelease
 from dandelion.schemes import oneshot
 from dandelion.vectors.inputs import (
@@ -43,6 +43,9 @@ def _envelope() -> Named:
         "one signature missing": data[:-64],
         "a trailing byte": data + b"\x00",
         "another descriptor under the same signatures": _patched_in_envelope(data),
+        "a length beyond the input": b"\xff\xff\xff\xff" + data[4:],
+        "a length that cuts the descriptor": u32(247) + data[4:],
+        "nothing": b"",
     }
     for name, envelope in cases.items():
         yield name, {"envelope": envelope.hex()}
@@ -204,12 +207,32 @@ def _answer_check() -> Named:
 def release_of(descriptor: Descriptor, clients: range, *, signer: bytes = COLLECTOR) -> Release:
     """The release of a round to which these clients contributed."""
     reports = _reports(descriptor, clients)
-    ask = _ask_of(descriptor, reports)
-    y = oneshot.fold(descriptor, oneshot.zero(descriptor), [r.encode() for r in reports])
-    answers = tuple((a.r, a.signature) for a in _answers(descriptor, ask))
-    shard = ShardRelease(0, ask.n, ask.set_digest, y, answers)
+    shards = []
+    for number in sorted({descriptor.shard_of(report.epk) for report in reports}):
+        mine = [report for report in reports if descriptor.shard_of(report.epk) == number]
+        ask = _ask_of(descriptor, mine, number)
+        y = oneshot.fold(descriptor, oneshot.zero(descriptor), [r.encode() for r in mine])
+        answers = tuple((a.r, a.signature) for a in _answers(descriptor, ask))
+        shards.append(ShardRelease(number, ask.n, ask.set_digest, y, answers))
     envelope = _envelope_of(descriptor, helpers(descriptor.m))
-    return Release.create(descriptor, envelope.signatures, (shard,), signer)
+    return Release.create(descriptor, envelope.signatures, tuple(shards), signer)
+
+
+def _sharded(descriptor: Descriptor) -> Iterator[tuple[str, bytes]]:
+    """Releases of a round with two shards."""
+    release = release_of(replace(descriptor, shard_bits=1), range(1, 12))
+    first, second = release.shards
+    cases = {
+        "two shards": (first, second),
+        "one shard of two": (second,),
+        "shards out of order": (second, first),
+        "a shard twice": (first, first),
+        "a shard that does not exist": (first, replace(second, shard=2)),
+        "a shard under the number of the other one": (replace(second, shard=0),),
+    }
+    for name, shards in cases.items():
+        made = Release.create(release.descriptor, release.signatures, shards, COLLECTOR)
+        yield name, made.encode()
 
 
 def _resigned(release: Release) -> Iterator[tuple[str, bytes]]:
@@ -273,7 +296,9 @@ def _release() -> Named:
         ).encode(),
         "one byte short": data[:-1],
         "a trailing byte": data + b"\x00",
-    } | dict(_resigned(release_of(descriptor, range(1, 6))))
+        "version 2": b"\x02" + data[1:],
+    }
+    cases |= dict(_resigned(release_of(descriptor, range(1, 6)))) | dict(_sharded(descriptor))
     for name, release in cases.items():
         yield name, {"release": release.hex()}
 

@@ -6,6 +6,8 @@ from typing import Any, Final
 from dandelion.encoding import parse_canonical_json
 from dandelion.vectors.inputs import PLAN, Named
 
+_HISTOGRAM: Final = {"measure": 0, "name": "h", "op": "histogram"}
+
 Cases = dict[str, tuple[dict[str, Any], list[dict[str, Any]], list[int]]]
 
 
@@ -118,6 +120,7 @@ def _measures(base: dict[str, Any], row: dict[str, Any]) -> Cases:
             }
         return base | {"measures": [measure], "outputs": [output]}
 
+    count = {"op": "count", "scale": 1}
     low = asking("sum", scale=3, lo=-10, hi=30, centre=-8)
     high = asking("sum", scale=3, lo=-10, hi=30, centre=28)
     bins = asking("histogram", scale=2, lo=10, hi=40, bins=3)
@@ -134,11 +137,26 @@ def _measures(base: dict[str, Any], row: dict[str, Any]) -> Cases:
             [row | {"load": 25}],
             [0],
         ),
+        "no conditions": (base | {"where": []}, [row], []),
+        "columns that objects of some languages have": (
+            asking("count", scale=1) | {"measures": [count | {"column": "constructor"}]},
+            [row],
+            [],
+        ),
         "the most rows that count": (base | {"rows_max": 65_535}, [row, row], []),
     }
+    wide = base | {"measures": [_wide(2)], "outputs": [_HISTOGRAM]}
+    for far in (1 - 2**53, -1, -0.5, 0, 2**53 - 1):
+        cases[f"{far} in a range of more than 2^53"] = (wide, [row | {"load": far}], [])
     for load in (-5, 10, 19.9, 20, 39, 40, 99, None):
         cases[f"a histogram of {load}"] = (bins, [row | {"load": load}], [0])
     return cases
+
+
+def _wide(bins: int) -> dict[str, Any]:
+    """A histogram whose range, 2^54 - 2 wide, no double holds to the last bit."""
+    bounds = {"hi": 2**53 - 1, "lo": 1 - 2**53}
+    return {"bins": bins, "column": "load", "op": "histogram", "scale": 1} | bounds
 
 
 def _wrong(base: dict[str, Any], output: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -160,6 +178,15 @@ def _wrong(base: dict[str, Any], output: dict[str, Any]) -> dict[str, dict[str, 
         "delta 0": base | {"delta": "0"},
         "an exponent with a plus": base | {"delta": "1e+8"},
         "a number without digits before the point": base | {"epsilon": ".5"},
+        "a group that is 0": base | {"group": 0},
+        "a group that is an empty text": base | {"group": ""},
+        "conditions that are an empty text": base | {"where": ""},
+        "an op inside an array": base | {"measures": [{"op": ["count"], "scale": 1}]},
+        "a test inside an array": base
+        | {"where": [{"column": "load", "test": ["eq"], "value": 4}]},
+        "an epsilon inside an array": base | {"epsilon": ["8"]},
+        "bins that only seem to divide": base
+        | {"measures": [_wide(4) | {"lo": 2 - 2**53}], "outputs": [_HISTOGRAM]},
         "a field missing": {k: v for k, v in base.items() if k != "sql"},
     }
 

@@ -86,12 +86,12 @@ export function decodeDescriptor(kernel: Kernel, data: Uint8Array): Descriptor {
   need([16, 24, 32, 64].includes(width), "bad_width");
   need(shardBits <= SHARD_BITS_MAX, "bad_shards");
   need(cohortMin && cohortMin <= cohortMax && cohortMax <= COHORT_MAX_MAX, "bad_cohort");
-  // l2sq is below 2^53, so a product that is rounded compares like the exact one.
+  // l2sq is below 2^53, so a product that is rounded compares like the exact one. linf is below
+  // 2^26.5 from here on, and what is added up below fits a double.
   need(linf && linf * linf <= l2sq && l2sq <= slots * linf * linf, "bad_bounds");
   need(noiseVar, "bad_noise");
   const noiseBound = NOISE_TAIL * ceilSqrt(BigInt(helpers.length) * BigInt(noiseVar));
-  const largest = BigInt(cohortMax) * BigInt(linf) + BigInt(noiseBound + 1);
-  need(largest <= 1n << BigInt(width - 1), "overflow");
+  need(cohortMax * linf + noiseBound + 1 <= 2 ** (width - 1), "overflow");
   need(/^[a-z0-9._-]{1,64}$/.test(scope), "bad_scope");
   need(issuer.length === 0 || issuer.length === 32, "bad_issuer");
   judgeHelpers(kernel, helpers, collector);
