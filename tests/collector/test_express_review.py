@@ -1,12 +1,13 @@
 """What the short way of reports must not do to memory, and to a client that is owed one answer.
 
-Each defence has a control: the same client meets a collector without it.
+Also what a listener does with more connections than it takes, on the event loop of production:
+transports of uvloop are no instances of asyncio's class.
 """
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from tests.collector.test_express import (
     request,
     short,
 )
+from tests.edge.server import SHORT
+from tests.edge.wire import listener, talk
 
 __all__ = ["short"]
 
@@ -160,3 +163,20 @@ async def test_a_report_is_answered_once_whatever_follows_it(
         async with asyncio.timeout(0.2):
             assert await reader.read(1) == b""
     writer.close()
+
+
+async def test_one_connection_too_many_hears_so_on_uvloop() -> None:
+    """It is ended; it does not stay outside of every table, unread and unbounded."""
+    limits = SHORT | {"header_s": 60, "body_s": 60, "keepalive_s": 60, "connections_max": 3}
+    async with listener("collector", **limits) as it:
+        target = it.where.target
+        begun = target.request(target.size)[:-5]
+        with ExitStack() as held:
+            for _ in range(3):
+                # A request under way: it does not make room.
+                client = held.enter_context(socket.create_connection(("127.0.0.1", it.port)))
+                client.sendall(begun)
+            while (await it.state())["connections"] < 3:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+            assert await talk(it.port, target.request(target.size), seconds=5) == b""
+            assert (await it.state())["refused"] == 1
