@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers slowloris overload schema lock clean
+.PHONY: help setup demo test coverage check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers slowloris overload schema lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
@@ -26,6 +26,9 @@ demo: setup ## one question, CLIENTS=20000 SEED=1 EPSILON=1, the answer beside t
 
 test: ## everything, from a bare machine; what CI runs
 	@scripts/test.sh
+
+coverage: ## the Python tests, and which lines and branches they reach
+	@scripts/test.sh python -- --cov --cov-report=term $(ARGS)
 
 check: ## all checks that run no test: lint, types, imports
 	@scripts/test.sh ruff types imports clippy

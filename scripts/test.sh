@@ -4,16 +4,22 @@
 #
 #     scripts/test.sh                  all of them, as CI does
 #     scripts/test.sh ruff types       only these
-#     scripts/test.sh python -- -k seal -x    what follows `--` goes to pytest
+#     scripts/test.sh python -- -k seal -x    what follows `--` goes to pytest; -n0 for one process
+#
+# Python's tests wait about as long as they compute, so the other stages run beside them, one after
+# the other.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
 STAGES=(ruff types imports clippy rust vectors python)
+BESIDE_THE_OTHERS=python
+# Each starts servers of its own, so that more of them gain little and cost memory.
+PYTEST_WORKERS=2
 REDIS_MIN_MAJOR=7
 BIN=$VENV/bin
 MANIFEST=dandelion/kernel/Cargo.toml
 
-# The stages. Each is a command whose exit code says whether it holds.
+# The stages: each a function, named above, whose exit code says whether it holds.
 
 stage_ruff() {
     "$BIN/ruff" check --quiet --output-format=concise . && "$BIN/ruff" format --check --quiet . ||
@@ -42,8 +48,14 @@ stage_rust() { cargo_quiet test --features parallel; }
 # The committed vectors are what the code writes today.
 stage_vectors() { "$BIN/python" -m dandelion.vectors --check; }
 
+# A file's tests stay in one worker, and so share what is set up for them. The folder has a short
+# name, since the path of a socket may have a hundred characters; after a failure it stays.
 stage_python() {
-    "$BIN/python" -m pytest -q --cov --cov-report=term --durations=5 "${pytest_args[@]}"
+    local folder
+    folder=$(mktemp -d)
+    "$BIN/python" -m pytest -q --numprocesses=$PYTEST_WORKERS --dist=loadfile --durations=5 \
+        --basetemp="$folder" "${pytest_args[@]}" || { say "the tests' files: $folder"; return 1; }
+    rm -rf "$folder"
 }
 
 cargo_quiet() {
@@ -73,9 +85,37 @@ require_redis() {
 run_stage() {
     local name=$1 began=$SECONDS verdict=passed
     say "==> $name"
-    "stage_$name" </dev/null || { verdict=FAILED; failed+=("$name"); }
-    table+=("$(printf '%-8s  %-6s  %4d s' "$name" "$verdict" $((SECONDS - began)))")
+    "stage_$name" </dev/null || verdict=FAILED
+    printf '%-8s  %-6s  %4d s\n' "$name" "$verdict" $((SECONDS - began)) >"$notes/$name"
     say "    $verdict in $((SECONDS - began)) s"
+}
+
+# Runs stages one after the other; each line says which lane it came from.
+run_lane() {
+    local lane=$1 name
+    shift
+    {
+        # Upon an interruption the stage at work ends in its own way, and none follows.
+        trap 'exit 130' INT
+        for name in "$@"; do run_stage "$name"; done
+    } 2>&1 | (
+        trap '' INT
+        exec sed -u "s/^/$lane | /"
+    )
+}
+
+# Job control gives each lane a process group of its own, which an interruption can reach as one.
+run_beside() {
+    local others=("$@") lanes
+    set -m
+    run_lane "$BESIDE_THE_OTHERS" "$BESIDE_THE_OTHERS" &
+    lanes=(-$!)
+    run_lane checks "${others[@]}" &
+    lanes+=(-$!)
+    set +m
+    trap 'kill -INT -- "${lanes[@]}" 2>/dev/null; wait; exit 130' INT TERM
+    wait
+    trap - INT TERM
 }
 
 stages=()
@@ -92,11 +132,23 @@ scripts/setup.sh </dev/null
 use_cargo_home
 case " ${stages[*]} " in *" python "*) require_redis ;; esac
 
-table=() failed=()
-for name in "${stages[@]}"; do run_stage "$name"; done
+notes=$(mktemp -d)
+trap 'rm -rf "$notes"' EXIT
+others=()
+for name in "${stages[@]}"; do [ "$name" = "$BESIDE_THE_OTHERS" ] || others+=("$name"); done
+if [ ${#others[@]} -gt 0 ] && [ ${#others[@]} -lt ${#stages[@]} ]; then
+    run_beside "${others[@]}"
+else
+    for name in "${stages[@]}"; do run_stage "$name"; done
+fi
 
+# A stage that left no note has not ended.
+failed=()
 say
-printf '%s\n' "${table[@]}"
+for name in "${stages[@]}"; do
+    cat "$notes/$name" 2>/dev/null || say "$name did not end"
+    grep -qs passed "$notes/$name" || failed+=("$name")
+done
 if [ ${#failed[@]} -gt 0 ]; then
     say "FAILED after $((SECONDS - began)) s: ${failed[*]}"
     exit 1
