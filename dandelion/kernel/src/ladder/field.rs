@@ -313,8 +313,8 @@ fn lanes(register: __m256i) -> [u64; LANES] {
 /// Tight limbs of the same value modulo p, from limbs below 2^63.
 ///
 /// Two chains run side by side, from 0 to 5 and from 5 to 0, so that half as many steps wait for
-/// each other. What is carried is below 2^38. So limb 5, carried from once more, ends within its
-/// bits and gives limb 6 less than 2^13 on top of 26 bits; limb 0 gets less than 19 * 2^38 < 2^43,
+/// each other. What is carried is at most 2^38 + 2^12. So limb 5, carried from once more, ends within
+/// its bits and gives limb 6 less than 2^13 on top of 26 bits; limb 0 gets less than 2^43,
 /// carries once more, and gives limb 1 less than 2^17 on top of 25 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
