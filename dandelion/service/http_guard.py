@@ -9,9 +9,9 @@ A service may answer some requests the **short way**: after aiohttp's parser, wi
 request objects. Everything above holds for those too.
 
 Relies on private parts of aiohttp (`_request_in_progress`, `_request_count`, `_waiter`,
-`_messages`, `_connections`, `_manager`, `_process_keepalive`, `_cache`, the class of a connection,
-what a parser returns); `tests/edge/test_guard.py` and `tests/collector/test_express.py` fail if an
-upgrade changes them.
+`_messages`, `_connections`, `_manager`, `_process_keepalive`, `_max_msg_queue_size`, `_cache`, the
+class of a connection, what a parser returns); `tests/edge/test_guard.py` and
+`tests/collector/test_express.py` fail if an upgrade changes them.
 """
 
 import asyncio
@@ -221,6 +221,8 @@ class _Server(web.Server):
         made = Connection(self, loop=self._loop, **self._kwargs)
         made._fault = self.fault
         made._short_way = self.short_way
+        # What is pipelined waits with its sender: up to 32 unread bodies would wait here.
+        made._max_msg_queue_size, made._msg_queue_resume_size = 1, 0
         # What was refused together does not end together.
         made._lingering_time *= _RANDOM.uniform(0.5, 1.5)
         if self.short_way is not None:
