@@ -165,6 +165,21 @@ async def test_a_report_is_answered_once_whatever_follows_it(
     writer.close()
 
 
+async def test_a_report_does_not_overtake_a_request_of_the_long_way(
+    it: Door, short: list[bool]
+) -> None:
+    """What could be answered at once waits for what came before it, whichever way that goes."""
+    store = it.node.store
+    assert isinstance(store, Held)
+    store.gate.clear()
+    slow = fresh(it)()
+    quick = request(it, changed(plain_report(it.d, 0).encode(), 17, bytes(32)))
+    asyncio.get_running_loop().call_later(0.3, store.gate.set)
+    found = await answers(it, slow[:-5], slow[-5:], quick, count=2)
+    assert [answer[9:12] for answer in found] == [b"201", b"400"]
+    assert True not in short[1:]
+
+
 async def test_one_connection_too_many_hears_so_on_uvloop() -> None:
     """It is ended; it does not stay outside of every table, unread and unbounded."""
     limits = SHORT | {"header_s": 60, "body_s": 60, "keepalive_s": 60, "connections_max": 3}
