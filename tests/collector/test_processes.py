@@ -44,6 +44,7 @@ class Site:
         self.state = folder / "state"
         self.file = folder / "collector.toml"
         self.identity = init_state(self.state)
+        self.started: list[asyncio.subprocess.Process] = []
 
     def write(self, workers: int) -> None:
         """The configuration file, and the round as an earlier process would have left it."""
@@ -104,6 +105,7 @@ class Process:
                 cwd=ROOT,
                 stderr=stream,
             )
+        self.site.started.append(self.process)
         deadline = time.monotonic() + START_S
         async with aiohttp.ClientSession() as session:
             while time.monotonic() < deadline and self.process.returncode is None:
@@ -132,8 +134,8 @@ class Process:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Callable[[int, int], "Site"]]:
-    """Makes sites; all servers are removed at the end."""
-    servers = []
+    """Makes sites; all servers are removed at the end, and processes that a failure left."""
+    servers, sites = [], []
 
     def make(slots: int, workers: int) -> Site:
         server = StoreServer(valkey_binary())
@@ -141,9 +143,14 @@ async def site(tmp_path: Path) -> AsyncIterator[Callable[[int, int], "Site"]]:
         servers.append(server)
         made = Site(tmp_path, server, slots)
         made.write(workers)
+        sites.append(made)
         return made
 
     yield make
+    left = [it for place in sites for it in place.started if it.returncode is None]
+    for process in left:
+        process.kill()
+        await process.wait()
     for server in servers:
         server.discard()
 
