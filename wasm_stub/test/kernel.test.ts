@@ -6,8 +6,9 @@ import { test } from "node:test";
 
 import { kernel as fallback, stream } from "../src/kernel/fallback.js";
 import { BASE_POINT, type Kernel, type MaskRound } from "../src/kernel/kernel.js";
+import { loadKernel } from "../src/kernel/load.js";
 
-const KERNELS: Kernel[] = [fallback];
+const KERNELS: Kernel[] = [fallback, await loadKernel([1, 2])];
 
 interface Vector {
   readonly name: string;

@@ -7,25 +7,43 @@
 //! seeds are arguments, and what it copies of them is erased.
 //!
 //! With the feature `python` it is the extension module `dandelion._kernel`; without features it is
-//! a plain library that also compiles to WebAssembly.
+//! a plain library. For wasm32 it is what a page needs (`wasm`, `compact`), which is small enough to
+//! travel with it and depends on nothing.
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+#[cfg(any(target_arch = "wasm32", test))]
+mod compact;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod curve;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod error;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod gauss;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod kdf;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod ladder;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod mask;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod pack;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod prg;
 
 #[cfg(feature = "python")]
 mod python;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
 
 #[cfg(test)]
 mod testing;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub use error::BadArgument;
+#[cfg(not(target_arch = "wasm32"))]
 pub use pack::Width;
+#[cfg(not(target_arch = "wasm32"))]
 pub use prg::Suite;
 
 /// Version of this crate.

@@ -94,7 +94,9 @@ function add(state: Planes, key: Planes): void {
 
 /** At most 32 bytes. */
 function slice(bytes: Uint8Array): Planes {
-  return planes().map((_, plane) => bytes.reduce((all, b, i) => all | (((b >> plane) & 1) << i), 0));
+  return planes().map((_, plane) =>
+    bytes.reduce((all, byte, i) => all | (((byte >> plane) & 1) << i), 0),
+  );
 }
 
 function unslice(state: Planes, bytes: Uint8Array): void {

@@ -1,8 +1,9 @@
-// What a page needs of the kernel (docs/protocol.md sections 1, 2, 4.2 and 4.3), and how to get one.
+// What a page needs of the kernel (docs/protocol.md sections 1, 2, 4.2 and 4.3).
 //
-// There are two kernels with the same bytes: `dandelion/kernel/` compiled to WebAssembly, and plain
-// TypeScript for pages whose Content-Security-Policy forbids WebAssembly. Every function of a kernel
-// is synchronous, because nothing that waits for a promise survives a page that is being left.
+// There are two kernels with the same bytes: one whose loops are `dandelion/kernel/` compiled to
+// WebAssembly, and one in plain TypeScript for pages whose Content-Security-Policy forbids that.
+// Every function of a kernel is synchronous, because nothing that waits for a promise survives a
+// page that is being left.
 
 /** Bytes of a key, a scalar, a seed, ctx and a SHA-256 output. */
 export const KEY_BYTES = 32;
@@ -40,8 +41,8 @@ export interface Kernel {
   sha256(data: Uint8Array): Bytes;
 
   /**
-   * X25519 of RFC 7748 section 5: the scalar is clamped, the top bit of the point is ignored, and an
-   * all-zero result is returned as it is. The public key of a secret is `x25519(secret, BASE_POINT)`.
+   * X25519 of RFC 7748 section 5: the scalar is clamped, the top bit of the point is ignored, and
+   * an all-zero result is returned as it is. A secret's public key is `x25519(secret, BASE_POINT)`.
    */
   x25519(scalar: Uint8Array, point: Uint8Array): Bytes;
 
@@ -54,7 +55,7 @@ export interface Kernel {
    * `ephemeralSecret` is 32 random bytes. It is consumed: whatever happens, it is all zeros when
    * this returns or throws, and a secret of all zeros is refused, since it would mask twice.
    *
-   * @param maskKeys m times 32 bytes, those of the parties 1, 2, ... m in this order, 1 <= m <= 255.
+   * @param maskKeys m times 32 bytes, those of the parties 1, 2, ... m in this order, m <= 255.
    * @param values integers, |value| < 2^53, one per slot; reduced modulo `2^width`.
    * @throws RangeError where an argument has no meaning, the secret was used, or a Diffie-Hellman
    * result is zero, which cannot happen with keys that `keyIsAcceptable` accepts.

@@ -1,5 +1,5 @@
 // SHA-256 (FIPS 180-4 section 6.2), HMAC (RFC 2104) and the derivations of docs/protocol.md
-// section 4.1 that a client makes. Part of the fallback; the compiled kernel has its own.
+// section 4.1 that a client makes.
 
 import type { Bytes } from "./kernel.js";
 import { constants } from "./sha512.js";

@@ -1,19 +1,13 @@
 // The two mask streams (docs/protocol.md section 1) as little-endian words. Part of the fallback.
 
 import { aesBlocks } from "./aes.js";
-
-/** Words that `next` gives at a time. */
-export const BLOCK_WORDS = 16;
+import { BLOCK_WORDS, chacha20State } from "./chacha20.js";
 
 /** A stream: `next` overwrites 16 words with the next ones, `wipe` erases the key. */
 export interface Stream {
   next(words: Uint32Array): void;
   wipe(): void;
 }
-
-/** The words of "expand 32-byte k" and of the nonce "LibsodiumDRG". */
-const SIGMA = [0x61707865, 0x3320646e, 0x79622d32, 0x6b206574];
-const NONCE = [0x7362694c, 0x7569646f, 0x4752446d];
 
 /** The word with its bits `by` places up, those that fall out at the bottom. */
 const rotate = (x: number, by: number): number => (x << by) | (x >>> (32 - by));
@@ -32,10 +26,7 @@ function quarterRound(s: Uint32Array, a: number, b: number, c: number, d: number
 
 /** Suite 1: ChaCha20 (RFC 8439), the counter from 0. */
 export function chacha20(seed: Uint8Array): Stream {
-  const view = new DataView(seed.buffer, seed.byteOffset, seed.length);
-  const key = Array.from({ length: 8 }, (_, i) => view.getUint32(4 * i, true));
-  const state = Uint32Array.from([...SIGMA, ...key, 0, ...NONCE]);
-  key.fill(0);
+  const state = chacha20State(seed);
   return {
     next(words) {
       words.set(state);
