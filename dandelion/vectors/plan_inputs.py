@@ -182,6 +182,20 @@ def _wrong(base: dict[str, Any], output: dict[str, Any]) -> dict[str, dict[str, 
         "a group that is an empty text": base | {"group": ""},
         "conditions that are an empty text": base | {"where": ""},
         "an op inside an array": base | {"measures": [{"op": ["count"], "scale": 1}]},
+        "the op of a histogram inside an array": base
+        | {"measures": [_wide(2) | {"op": ["histogram"]}], "outputs": [_HISTOGRAM]},
+        "more slots than allowed": base
+        | {
+            "group": {"column": "country", "values": ["DE", "FR"]},
+            "measures": [_wide(2**19 + 1) | {"hi": 2**19 + 1, "lo": 0}],
+            "outputs": [_HISTOGRAM],
+        },
+        "a histogram of no width": base
+        | {"measures": [_wide(1) | {"hi": 4, "lo": 4}], "outputs": [_HISTOGRAM]},
+        "a sum of no width": base
+        | {"measures": [base["measures"][0], summed | {"centre": 2, "hi": 2, "lo": 2}]},
+        "an average over another sum": base
+        | {"outputs": [{"count": 1, "measure": 1, "name": "a", "op": "avg"}]},
         "a test inside an array": base
         | {"where": [{"column": "load", "test": ["eq"], "value": 4}]},
         "an epsilon inside an array": base | {"epsilon": ["8"]},
