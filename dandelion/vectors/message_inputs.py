@@ -265,6 +265,8 @@ def _release() -> Named:
     envelope = 4 + len(descriptor.encode()) + 3 * 64
     shard_at = 1 + envelope + 2
     small = replace(descriptor, cohort_min=6)
+    certain = replace(descriptor, plan=PLAN.replace(b'"1e-8"', b'"1"'))
+    wordy = replace(descriptor, plan=PLAN.replace(b'"epsilon":"8"', b'"epsilon":"lots"'))
     weak = replace(descriptor, noise_var=1)
     silent = replace(descriptor, plan=b"{}")
     cases = {
@@ -280,6 +282,8 @@ def _release() -> Named:
         "fewer reports than cohort_min": release_of(small, range(1, 6)).encode(),
         "less noise than the plan states": release_of(weak, range(1, 6)).encode(),
         "a plan that states nothing": release_of(silent, range(1, 6)).encode(),
+        "a delta of 1": release_of(certain, range(1, 6)).encode(),
+        "an epsilon that is no number": release_of(wordy, range(1, 6)).encode(),
         "values beyond their bounds": release_of(descriptor, range(91, 100)).encode(),
         "signed by another collector": release_of(
             descriptor, range(1, 6), signer=seed("other")
