@@ -16,7 +16,7 @@ process.chdir(ROOT);
 const WASM = "build/kernel.wasm";
 const ENTRIES = ["index", "worker", "extension"];
 /** Loaded by `import()` when wanted. Each has a file name of its own, since the IIFE names it too. */
-const LAZY = ["kernel/fallback"];
+const LAZY = ["kernel/fallback", "sdk/explain"];
 
 /** `import packed from "wasm:kernel"`: the kernel, deflated, in base64. */
 const inlineWasm = {
