@@ -190,7 +190,7 @@ def test_a_session(folder: Path) -> None:
     assert "Your client looks at its own records" in " ".join(
         run("query", "show", "delays").split()
     )
-    opened = json.loads(run("rounds", "open", "delays", "--for", "20s", "--json"))
+    opened = json.loads(run("rounds", "open", "delays", "--for", "30s", "--json"))
     round_id = opened["round"]
     receipt = run("contribute", "--record", 'flight:{"carrier": "UA", "dep_delay": 12}')
     assert "was sent and accepted" in receipt
