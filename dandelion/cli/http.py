@@ -22,6 +22,10 @@ class Api:
         """JSON from the public listener."""
         return asyncio.run(request("GET", self._deployment.public + path))
 
+    async def get_async(self, path: str) -> Any:
+        """As `get`, inside a running loop."""
+        return await request("GET", self._deployment.public + path)
+
     def get_bytes(self, path: str) -> bytes:
         """Bytes from the public listener."""
         return asyncio.run(self._bytes_async(path))

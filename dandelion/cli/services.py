@@ -1,10 +1,13 @@
 """`dandelion up`, `collector`, `helper`, `keys` and `config`: an operator's commands."""
 
+import asyncio
 import os
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final
 
 import typer
@@ -15,9 +18,12 @@ from collector.app import run as run_collector
 from collector.config import load_config as load_collector
 from collector.tokens import Scope, issue, revoke
 from dandelion.cli.asking import seconds
+from dandelion.cli.demo_page import DemoPage
+from dandelion.cli.demo_rounds import SCOPE, DemoRounds
 from dandelion.cli.deployment import FOLDER
+from dandelion.cli.http import Api
 from dandelion.cli.output import Fault, err, out, print_fields, print_json
-from dandelion.cli.stack import Settings, running
+from dandelion.cli.stack import Settings, Stack, running
 from dandelion.service.config import ConfigError
 from dandelion.service.identity import StateError, init_state
 from helper.app import run as run_helper
@@ -42,13 +48,25 @@ def up(
         int,
         typer.Option(
             min=0,
-            max=65_532,
-            help="Public; the next three are admin and two helpers. 0: free ones.",
+            max=65_531,
+            help="Public; the next four are admin, two helpers, demo page. 0: free ones.",
         ),
     ] = _DEFAULT_PORT,
     scope: Annotated[list[str] | None, typer.Option(help="Budget scope; may be repeated.")] = None,
     cohort_min: Annotated[int, typer.Option(min=1, help="The helpers' floor.")] = 1_000,
     workers: Annotated[int, typer.Option(min=1, help="Collector processes.")] = 1,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Serve the demo page, and hold rounds for it.")
+    ] = False,
+    people: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Simulated people beside the page.")
+    ] = 2_000,
+    round_: Annotated[
+        str, typer.Option("--round", help="How long a round of the demo page is open.")
+    ] = "60s",
+    page: Annotated[
+        Path | None, typer.Option(help="Folder of the built page; else that of the checkout.")
+    ] = None,
 ) -> None:
     """Run a collector, two helpers and a store on this machine until Control-C.
 
@@ -64,25 +82,59 @@ def up(
         redis_url=os.environ.get("DANDELION_REDIS_URL") or None,
         workers=workers,
     )
+    if not demo:
+        with running(settings) as stack:
+            _print_up(stack)
+            _wait(stack)
+        return
+    duration_s = seconds(round_)
+    if people < cohort_min:
+        raise Fault("fewer people than --cohort-min: no round would ever be unmasked", code=2)
+    site = DemoPage.open(port + 4 if port else 0, page)
+    settings = replace(
+        settings,
+        scopes=(*settings.scopes, SCOPE),
+        allowed_origins=(site.origin,),
+        # A browser on this page comes back as soon as there may be a new round.
+        collector={"pace": {"window_min_s": 1}},
+    )
     with running(settings) as stack:
-        deployment = stack.deployment
-        print_fields(
-            {
-                "public": deployment.public,
-                "admin": deployment.admin,
-                "admin token": deployment.token_file,
-                "client configuration": deployment.client_config,
-                "processes": ", ".join(f"{k} {v}" for k, v in stack.processes().items()),
-            }
+        _print_up(stack, {"demo page": site.origin})
+        client = stack.client_config
+        rounds = DemoRounds(
+            Api(stack.deployment),
+            client,
+            cohort_min=cohort_min,
+            people=people,
+            duration_s=duration_s,
         )
-        err.print("Control-C stops everything.")
-        try:
-            while not (failed := stack.failed()):
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            err.print("stopping")
-            return
-        raise Fault(failed)
+        asyncio.run(site.serve(rounds, client, stack.failed))
+        err.print("stopping")
+
+
+def _print_up(stack: Stack, more: Mapping[str, object] = MappingProxyType({})) -> None:
+    deployment = stack.deployment
+    print_fields(
+        {
+            "public": deployment.public,
+            "admin": deployment.admin,
+            "admin token": deployment.token_file,
+            "client configuration": deployment.client_config,
+            "processes": ", ".join(f"{k} {v}" for k, v in stack.processes().items()),
+            **more,
+        }
+    )
+    err.print("Control-C stops everything.")
+
+
+def _wait(stack: Stack) -> None:
+    try:
+        while not (failed := stack.failed()):
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        err.print("stopping")
+        return
+    raise Fault(failed)
 
 
 def collector(

@@ -49,6 +49,8 @@ class Settings:
     # The budget of each scope at every helper, as the epsilon of all rounds of a month together.
     epsilon_period: float = 30.0
     epsilon_round: float = 10.0
+    # Origins of pages that may talk to the collector.
+    allowed_origins: tuple[str, ...] = ()
     collector: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
@@ -115,6 +117,7 @@ class Stack:
             f"state_dir = {_toml(str(self._folder / 'collector'))}",
             f"redis_url = {_toml(redis_url)}",
             f"workers = {s.workers}",
+            f"allowed_origins = {_toml(s.allowed_origins)}",
             f"public = {{ host = {_toml(_HOST)}, port = {public} }}",
             f"admin = {{ host = {_toml(_HOST)}, port = {admin} }}",
         ]
@@ -280,5 +283,5 @@ def _last_line(log: Path) -> str:
 
 
 def _toml(value: object) -> str:
-    """A string, number or boolean as TOML; JSON's forms of these are TOML's too."""
+    """A string, number, boolean or list of them; JSON's forms of these are TOML's too."""
     return json.dumps(value)
