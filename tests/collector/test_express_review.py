@@ -180,6 +180,15 @@ async def test_a_report_does_not_overtake_a_request_of_the_long_way(
     assert True not in short[1:]
 
 
+async def test_a_chunked_report_is_refused_however_whole_it_is(it: Door, short: list[bool]) -> None:
+    """411: no body is chunked, also one that adds up to a report in one segment."""
+    body = plain_report(it.d, 3).encode()
+    head = request(it, b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    [answer] = await answers(it, head + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")
+    assert answer[9:12] == b"411"
+    assert True not in short[1:]
+
+
 async def test_one_connection_too_many_hears_so_on_uvloop() -> None:
     """It is ended; it does not stay outside of every table, unread and unbounded."""
     limits = SHORT | {"header_s": 60, "body_s": 60, "keepalive_s": 60, "connections_max": 3}
