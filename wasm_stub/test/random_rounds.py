@@ -1,5 +1,6 @@
 """Random descriptors, admissions and promises (docs/protocol.md 3.2, 14, 16)."""
 
+import math
 import random
 import struct
 from typing import Any, Final
@@ -108,41 +109,45 @@ def _ceil_sqrt(value: int) -> int:
     return low
 
 
+FAULTS: Final = (
+    "none", "epsilon", "slots", "linf", "l2sq", "outputs", "signer", "suite", "collector",
+    "helper", "helper more", "helper less", "cohort", "rho", "lifetime",
+)  # fmt: skip
+
+
 def admissions(rng: random.Random) -> Case:
     """An envelope with the pins and floors of a client: it fits, or has a fault or several."""
-    seeds = sorted((rng.randbytes(32) for _ in range(rng.choice((2, 2, 3)))), key=identity_of)
+    faults = set(rng.choices(FAULTS, k=rng.choice((1, 1, 1, 2, 4))))
+    seeds = sorted((rng.randbytes(32) for _ in range(rng.choice((2, 3)))), key=identity_of)
     collector, stranger = rng.randbytes(32), rng.randbytes(32)
-
-    def fault(chance: float = 0.12) -> bool:
-        return rng.random() < chance
-
-    n, rows_max = rng.choice((1, 2)), rng.choice((1, 2))
-    # A third of the plans may exceed what the descriptor says, in one way or both.
-    linf = rng.choice((3 * rows_max, 3 * rows_max, 3))
-    l2sq = linf**2 * rng.choice((n, n, 1))
+    # A histogram, so that linf can be too small although l2sq is not.
+    histogram = {"bins": 4, "column": "load", "hi": 4, "lo": 0, "op": "histogram", "scale": 3}
+    rows_max = rng.choice((2, 4))
+    linf, l2sq = 3 * rows_max - ("linf" in faults), 9 * rows_max**2 - ("l2sq" in faults)
+    linf = min(linf, math.isqrt(l2sq))
     delta, variance = rng.choice(("1e-8", "0.5")), rng.choice((1, 50, 1000))
     real = accounting.epsilon(accounting.rho_units(l2sq, variance), float(delta))
     document: dict[str, Any] = {
         "delta": delta,
         # Just enough, or just not; the slack of section 16 is 1e-9.
-        "epsilon": f"{real + (-4e-9 if fault() else 4e-9):.12f}",
+        "epsilon": f"{max(real, 0.001) + (-4e-9 if 'epsilon' in faults else 4e-9):.12f}",
         "event": "page",
         "kind": "aggregate",
-        "measures": [{"op": "count", "scale": 3}] * n,
-        "outputs": [{"measure": n if fault(0.05) else 0, "name": "n", "op": "count"}],
+        "measures": [histogram],
+        "outputs": [{"measure": int("outputs" in faults), "name": "n", "op": "histogram"}],
         "query": "kat",
         "rows_max": rows_max,
-        "sql": "SELECT COUNT(*) FROM page",
+        "sql": "SELECT HISTOGRAM(load, 4) FROM page",
     }
     descriptor = Descriptor(
         suite=rng.choice((1, 2)),
         opens=100,
         closes=200,
-        expires=rng.choice((1_000, 1_100)),
-        slots=n + fault(0.05),
+        expires=1_000,
+        slots=5 if "slots" in faults else 4,
         width=32,
         shard_bits=0,
-        cohort_min=rng.choice((9, 10, 11)),
+        cohort_min=10,
         cohort_max=1_000,
         linf=linf,
         l2sq=l2sq,
@@ -153,29 +158,28 @@ def admissions(rng: random.Random) -> Case:
         plan=canonical_json(document),
     )
     signers = [collector, *seeds]
-    if fault(0.05):
+    if "signer" in faults:
         signers[rng.randrange(len(signers))] = stranger
     envelope = Envelope(descriptor, tuple(sign_descriptor(descriptor, each) for each in signers))
     named = [identity_of(seed) for seed in seeds]
-    match rng.randrange(20):
-        case 0:
-            named[rng.randrange(len(named))] = identity_of(stranger)
-        case 1:
-            named.append(identity_of(stranger))
-        case 2 if len(named) > 2:
-            named.pop()
+    if "helper" in faults:
+        named[rng.randrange(len(named))] = identity_of(rng.randbytes(32))
+    if "helper more" in faults:
+        named.append(identity_of(stranger))
+    if "helper less" in faults and len(named) > 2:
+        named.pop()
     other = identity_of(rng.randbytes(32))
     pinned = PinnedConfig(
         endpoint="https://collector.example",
-        collector=other if fault() else descriptor.collector,
+        collector=other if "collector" in faults else descriptor.collector,
         helpers=tuple(named),
-        suites=rng.choice(((1,), (2,))) if fault() else (1, 2),
+        suites=(3 - descriptor.suite,) if "suite" in faults else (1, 2),
     )
     policy = Policy(
-        cohort_min=rng.choice((8, 9, 10) if fault() else (1, 9)),
-        epsilon_round=rng.choice((0.5, max(real, 0.001), 100.0)) if fault() else 10_000.0,
+        cohort_min=10 + ("cohort" in faults),
+        epsilon_round=max(real, 0.001) * 0.999 if "rho" in faults else 10_000.0,
         delta=float(delta),
-        lifetime_max_s=rng.choice((899, 900, 1_000)) if fault() else 1_000,
+        lifetime_max_s=900 - ("lifetime" in faults),
     )
     case: Case = {
         "envelope": envelope.encode().hex(),
@@ -185,6 +189,7 @@ def admissions(rng: random.Random) -> Case:
         "cohort_min": policy.cohort_min,
         "rho_round_max": min(policy.rho_round_max, END - 1),
         "lifetime_max_s": policy.lifetime_max_s,
+        "faults": sorted(faults),
     }
     try:
         admitted = admit(envelope.encode(), pinned, policy)
