@@ -130,7 +130,7 @@ pytest_args=("${@:2}")
 began=$SECONDS
 scripts/setup.sh </dev/null
 use_cargo_home
-case " ${stages[*]} " in *" python "*) require_redis ;; esac
+case " ${stages[*]} " in *" python "*) require_redis; scripts/browsers.sh ;; esac
 
 notes=$(mktemp -d)
 trap 'rm -rf "$notes"' EXIT
