@@ -148,7 +148,11 @@ class Connection(RequestHandler):
         behind, self._behind = self._behind, None
         if behind and self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
-            self.data_received(behind)
+            try:
+                self.data_received(behind)
+            except Exception as error:  # noqa: BLE001 - as a loop does with what it reads
+                self._fault(error)
+                self.transport.abort()
 
     def handle_error(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
 from collector import express
 from collector.store import LanePhase, MemoryStore
@@ -53,7 +54,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.fixture
 async def it(tmp_path: Path) -> AsyncIterator[Door]:
     """A door with little room, whose first report is in: its lane has begun."""
-    limits = {"waiting_reports_max": ROOM, "answer_s": 0.3, "keepalive_s": 0.6, "header_s": 1.0}
+    limits = {"waiting_reports_max": ROOM, "answer_s": 1.0, "keepalive_s": 1.2, "header_s": 3.0}
     async with door(tmp_path, Held(), allowed_origins=[SITE], limits=limits) as opened:
         await opened.send(0)
         yield opened
@@ -279,7 +280,7 @@ async def test_a_connection_outlives_a_slow_answer_and_no_more(it: Door, short: 
     for _ in range(4):
         writer.write(make())
         assert (await one_answer(reader))[9:12] == b"201"
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.4)
     assert short == [True] * 4
     async with asyncio.timeout(5):
         assert await reader.read() == b""
@@ -300,3 +301,33 @@ async def test_a_report_under_way_is_no_idle_connection(tmp_path: Path, short: l
         assert (await one_answer(reader))[9:12] == b"201"
         assert short == [True]
         writer.close()
+
+
+async def test_a_fault_behind_a_report_ends_the_connection(
+    it: Door, short: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read behind a report is read where nobody catches: its fault is told, and nobody
+    waits for an answer that will not come."""
+    feed = RequestHandler.data_received
+
+    def broken(self: RequestHandler, data: bytes) -> None:
+        if b"GET /livez" in data:
+            raise RuntimeError("a fault of ours")
+        feed(self, data)
+
+    store = it.node.store
+    assert isinstance(store, Held)
+    store.gate.clear()
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.node.public_port)
+    writer.write(fresh(it)())
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(RequestHandler, "data_received", broken)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(0.1)
+    store.gate.set()
+    assert (await one_answer(reader))[9:12] == b"201"
+    with suppress(ConnectionError):
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+    assert short == [True]
+    writer.close()
