@@ -13,6 +13,7 @@ import { commonEnv } from "./sdk/env.js";
 export type { Client } from "./sdk/api.js";
 export type {
   Consent,
+  MadeReport,
   Options,
   PinnedConfig,
   Policy,
@@ -21,6 +22,7 @@ export type {
 } from "./sdk/config.js";
 export type { Fields } from "./sdk/events.js";
 export type { Outcome, Receipt } from "./sdk/receipts.js";
+export type { Row, StoredEvent } from "./sdk/store.js";
 
 /** What is used of `chrome.alarms`. */
 interface Alarms {

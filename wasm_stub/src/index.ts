@@ -8,6 +8,7 @@ import { pageEnv } from "./sdk/env.js";
 export type { Client } from "./sdk/api.js";
 export type {
   Consent,
+  MadeReport,
   Options,
   PinnedConfig,
   Policy,
@@ -16,6 +17,7 @@ export type {
 } from "./sdk/config.js";
 export type { Fields } from "./sdk/events.js";
 export type { Outcome, Receipt } from "./sdk/receipts.js";
+export type { Row, StoredEvent } from "./sdk/store.js";
 
 /**
  * Starts a client of one collector and returns it at once.

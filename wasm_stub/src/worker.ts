@@ -9,6 +9,7 @@ import { commonEnv } from "./sdk/env.js";
 export type { Client } from "./sdk/api.js";
 export type {
   Consent,
+  MadeReport,
   Options,
   PinnedConfig,
   Policy,
@@ -17,6 +18,7 @@ export type {
 } from "./sdk/config.js";
 export type { Fields } from "./sdk/events.js";
 export type { Outcome, Receipt } from "./sdk/receipts.js";
+export type { Row, StoredEvent } from "./sdk/store.js";
 
 /** Starts a client; see `init` of the page. `holdS` and `beacon` mean nothing here. */
 export function init(options: Options): Client {

@@ -22,6 +22,7 @@ async function useAll(client: Client): Promise<void> {
   await client.flush({ early: true });
   client.leave();
   await client.receipts();
+  await client.events();
   await client.explain("carriers");
   await client.setConsent(false);
   await client.setConsent(true);
@@ -158,10 +159,51 @@ for (const [linf, vector, fault] of [
       secrets.drawn.push(new Uint8Array(array));
       return array;
     });
-    assert.equal(made.receipt.fault, fault);
-    assert.deepEqual(inside(round(), made.body, secrets), vector);
+    assert.equal(made.report.receipt.fault, fault);
+    assert.deepEqual(inside(round(), made.report.body, secrets), vector);
+    assert.deepEqual([...made.values], vector);
   });
 }
+
+for (const holdS of [0, 300]) {
+  test(`a page that wants to show what leaves is shown it before, held ${holdS} s`, async () => {
+    const world = new World();
+    world.rounds = [round()];
+    const seen: [number, number[], Uint8Array][] = [];
+    const tab = world.tab({
+      holdS,
+      onReport: ({ values, body }) => seen.push([world.posts.length, [...values], body]),
+    });
+    await tab.client.record("flight", { carrier: "UA" });
+    await tab.client.ready;
+    tab.leave();
+    const { body } = world.posts[0]!;
+    assert.deepEqual(seen, [[0, [0, 1], body]]);
+  });
+}
+
+test("what `onReport` throws keeps nothing back", async () => {
+  const world = new World();
+  world.rounds = [round(1), round(2)];
+  const tab = world.tab({ onReport: broken });
+  await tab.client.ready;
+  tab.leave();
+  assert.equal(world.posts.length, 2);
+  assert.deepEqual(tab.client.faults(), { onReport: 2 });
+});
+
+test("`events` shows what is kept, oldest first, and nothing without consent", async () => {
+  const world = new World();
+  const tab = world.tab();
+  await tab.client.record("flight", { carrier: "UA" });
+  await tab.client.record("visit", { page: "/" });
+  const rows = (await tab.client.events()).map(({ event, row }) => [event, row]);
+  assert.deepEqual(rows, [
+    ["flight", { carrier: "UA" }],
+    ["visit", { page: "/" }],
+  ]);
+  assert.deepEqual(await world.tab({ consent: "pending" }).client.events(), []);
+});
 
 test("closing sends what is held and stops everything else", async () => {
   const world = new World();

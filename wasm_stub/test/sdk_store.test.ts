@@ -30,16 +30,22 @@ function commit(
   charge: Partial<store.Charge> = {},
   make = (): Report => report(ctx),
   toss = (): boolean => true,
-): Promise<Report | store.Declined> {
-  const usual = { ctx, expires: NOW + 60, at: NOW, units: 5, most: PLENTY, since: NOW - 1000 };
+): Promise<Report | string> {
+  const when = { at: NOW, expires: NOW + 60, since: NOW - 1000 };
+  const usual = { ctx, ...when, units: 5, most: PLENTY, refused: "" };
   return store.commit(db, { ...usual, ...charge }, KEEP, "visit", toss, make);
+}
+
+/** Whether a round was charged: the next attempt says so, and is refused if not. */
+async function known(db: IDBDatabase, ctx: string): Promise<boolean> {
+  return (await commit(db, ctx, { refused: "refused" }, () => assert.fail("made"))) === "known";
 }
 
 test("a charge and its report appear together", async () => {
   const db = await fresh();
-  assert.equal(await store.known(db, "a"), false);
+  assert.equal(await known(db, "a"), false);
   assert.deepEqual(await commit(db, "a"), report("a"));
-  assert.equal(await store.known(db, "a"), true);
+  assert.equal(await known(db, "a"), true);
   assert.deepEqual(await store.pending(db), [report("a")]);
 });
 
@@ -49,7 +55,7 @@ test("a report that cannot be made is not charged", async () => {
     throw new RangeError("no");
   };
   await assert.rejects(commit(db, "a", {}, broken), RangeError);
-  assert.equal(await store.known(db, "a"), false);
+  assert.equal(await known(db, "a"), false);
   assert.deepEqual(await store.pending(db), []);
 });
 
@@ -62,11 +68,19 @@ test("a second report for a round is not made, not even when the first is finish
   assert.equal(await store.finish(db, "a", receipt({ outcome: "accepted", at: NOW })), false);
 });
 
+test("a refusal leaves no coin, no charge and no report, but never hides an answer", async () => {
+  const db = await fresh();
+  assert.equal(await commit(db, "a", { refused: "round_closed" }), "round_closed");
+  assert.equal(await commit(db, "a", {}, undefined, () => false), "skipped");
+  await commit(db, "b");
+  assert.equal(await commit(db, "b", { refused: "round_closed" }), "known");
+});
+
 test("exactly the allowance can be spent, and charges before the period do not count", async () => {
   const db = await fresh();
   await commit(db, "a", { at: NOW - 100 });
   assert.equal(await commit(db, "b", { most: 9, since: NOW - 101 }), "budget_exhausted");
-  assert.equal(await store.known(db, "b"), false);
+  assert.equal(await known(db, "b"), false);
   assert.equal(typeof (await commit(db, "b", { most: 10, since: NOW - 101 })), "object");
   assert.equal(typeof (await commit(db, "c", { most: 10, since: NOW - 100 })), "object");
 });
@@ -128,7 +142,7 @@ async function left(keep: Partial<Retention>, events: [at: number, size: number]
   let rows: number[] = [];
   await store.commit(
     db,
-    { ctx: "a", expires: 0, at: 0, units: 0, most: 1, since: 0 },
+    { ctx: "a", expires: 0, at: 0, units: 0, most: 1, since: 0, refused: "" },
     { ...KEEP, retentionS: PLENTY },
     "visit",
     () => true,
@@ -161,7 +175,7 @@ test("rows beyond the retention are not read, though nothing was recorded since"
     rows = found.length;
     return report("a");
   };
-  const charge = { ctx: "a", expires: 0, at: NOW + 101, units: 0, most: 1, since: 0 };
+  const charge = { ctx: "a", expires: 0, at: NOW + 101, units: 0, most: 1, since: 0, refused: "" };
   await store.commit(db, charge, { ...KEEP, retentionS: 100 }, "flight", () => true, make);
   assert.equal(rows, 0);
 });

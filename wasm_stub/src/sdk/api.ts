@@ -2,6 +2,7 @@
 
 import type { Fields } from "./events.js";
 import type { Receipt } from "./receipts.js";
+import type { StoredEvent } from "./store.js";
 
 /** One client of one collector. No method throws, none of its promises rejects. */
 export interface Client {
@@ -19,6 +20,8 @@ export interface Client {
   setConsent(granted: boolean): Promise<void>;
   /** What happened to each round: finished, waiting, or not answered; oldest first. */
   receipts(): Promise<Receipt[]>;
+  /** What is kept on this device, oldest first. */
+  events(): Promise<StoredEvent[]>;
   /** What a query makes this client do, in words; empty if it has never heard of it. */
   explain(query: string): Promise<string>;
   /**

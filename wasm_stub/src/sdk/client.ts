@@ -13,7 +13,7 @@ import type { Bytes, Kernel } from "../kernel/kernel.js";
 import type { Admitted } from "../protocol/admit.js";
 import type { Client } from "./api.js";
 import { readConfig, type Config, type Options } from "./config.js";
-import { make, promise, receiptOf, uniform } from "./contribute.js";
+import { make, promise, receiptOf, uniform, type Masked } from "./contribute.js";
 import type { Env } from "./env.js";
 import { consider } from "./consider.js";
 import { readRow, type Fields } from "./events.js";
@@ -46,7 +46,6 @@ const NOTES_MAX = 50;
 /** A round that was paid for and has no body yet. */
 interface Held {
   readonly admitted: Admitted;
-  readonly size: number;
   /** Unix seconds; drawn before the plan has run. */
   due: number;
   rows: Row[];
@@ -163,12 +162,13 @@ export function start(options: Options, env: Env): Client {
     if (!allowed()) return;
     try {
       const stored = readRow(options.registry, event, fields, now());
+      if (!stored) return fault("schema");
       share(stored);
       channel?.postMessage(stored);
       const mine = db ?? (await opening);
       if (mine) await store.record(mine, stored, config!.retention);
-    } catch (error) {
-      fault(error instanceof Error && error.message === "schema_refused" ? "schema" : "record");
+    } catch {
+      fault("record");
     }
   }
 
@@ -230,16 +230,14 @@ export function start(options: Options, env: Env): Client {
       reply = await exchange(env.fetch, life.signal, `${config!.endpoint}/v1/rounds`);
       await steer(mine, reply);
       const listed = readListing(reply);
-      if (!reply.window) await store.visitAt(mine, now() + LISTING_WAIT_MAX_S * random());
       vain = 0;
       return listed;
     } catch (error) {
       if (mine !== db) return [];
       fault("listing");
       note(receipt({ outcome: "unreachable", at: now(), detail: (error as Error).message }));
-      const wait = backoff(random, ++vain, reply?.retryAfter, LISTING_WAIT_MAX_S);
-      const later = Math.max(await store.nextVisit(mine), now() + wait);
-      await store.visitAt(mine, later);
+      const later = now() + backoff(random, ++vain, reply?.retryAfter, LISTING_WAIT_MAX_S);
+      await store.visitAt(mine, Math.max(await store.nextVisit(mine), later));
       return [];
     }
   }
@@ -251,80 +249,73 @@ export function start(options: Options, env: Env): Client {
   /** Steps 1 to 3 and 6; and all the others for a round that is not held. */
   async function join(mine: IDBDatabase, listed: Listed): Promise<void> {
     const at = now();
-    const { admitted, refused } = consider(kernel!, config!, listed, at);
-    const promised = admitted && promise(admitted, at);
-    // What was answered before is not refused now because its time is over.
-    if (promised && (await store.known(mine, promised.ctx))) return;
-    if (!promised || refused) {
+    const considered = consider(kernel!, config!, listed, at);
+    if (!("0" in considered)) {
       fault("refused");
-      return note(refused!);
+      return note(considered);
     }
-    const { descriptor, plan, rhoUnits } = admitted;
-    const size = descriptor.reportBytes;
-    const holdS = Math.min(options.holdS ?? 300, (descriptor.closes - at) / 2);
-    const due = at + holdS * (1 - random() / 2);
-    const fits = [...held].reduce((sum, each) => sum + each.size, size) <= BEACON_BYTES_MAX;
-    const mayHold = env.holds && holdS > 0 && !env.hidden() && fits;
+    const [admitted, refused] = considered;
+    const { descriptor, plan, rhoUnits: units } = admitted;
+    const { reportBytes, closes, expires } = descriptor;
+    const promised = promise(admitted, at);
+    const { ctx } = promised;
+    const { rhoPeriodMax: most, periodS, retention, participation } = config!;
+    const holdS = Math.min(options.holdS ?? 300, (closes - at) / 2);
+    let room = BEACON_BYTES_MAX - reportBytes;
+    for (const each of held) room -= each.admitted.descriptor.reportBytes;
+    const mayHold = env.holds && holdS > 0 && room >= 0 && !env.hidden();
+    const waiting: Held = { admitted, due: at + holdS * (1 - random() / 2), rows: [] };
     // In the set from now on, so that rows which are recorded meanwhile are not missed.
-    const waiting: Held = { admitted, size, due, rows: [] };
     if (mayHold) held.add(waiting);
-    let report: Report | store.Declined | undefined;
+    let masked: Masked | undefined;
+    let found: Report | string = "";
     try {
-      report = await store.commit(
-        mine,
-        {
-          ctx: promised.ctx,
-          expires: descriptor.expires,
-          at,
-          units: rhoUnits,
-          most: config!.rhoPeriodMax,
-          since: at - config!.periodS,
-        },
-        config!.retention,
-        plan.event,
-        () => random() < config!.participation,
-        (rows) => {
-          if (!mayHold) return make(kernel!, admitted, rows, promised, env.random);
-          waiting.rows = [...rows, ...waiting.rows];
-          return promised;
-        },
-      );
+      const charge = { ctx, expires, at, units, most, since: at - periodS, refused };
+      const toss = (): boolean => random() < participation;
+      found = await store.commit(mine, charge, retention, plan.event, toss, (rows) => {
+        waiting.rows = [...rows, ...waiting.rows];
+        if (mayHold) return promised;
+        masked = make(kernel!, admitted, waiting.rows, promised, env.random);
+        return masked.report;
+      });
     } catch {
       fault("store");
     }
-    if (typeof report !== "object" || mine !== db) {
+    if (mine !== db || typeof found === "string") {
       held.delete(waiting);
-      if (report === "skipped") note(receiptOf(admitted, "skipped", at));
-      else if (report === "budget_exhausted") {
-        note({ ...receiptOf(admitted, "refused", at), token: report });
-      }
-      return;
+      if (found === "skipped") return note(receiptOf(admitted, "skipped", at));
+      if (found === "known" || !found || mine !== db) return;
+      fault("refused");
+      return note({ ...receiptOf(admitted, "refused", at), token: found as string });
     }
-    if (mayHold) {
-      waiting.promised = report;
-      if (env.hidden()) waiting.due = at;
-    } else {
-      madeOne(report);
-    }
-    tell(report.receipt);
+    waiting.promised = promised;
+    if (env.hidden()) waiting.due = at;
+    if (masked) announce(masked);
+    tell(found.receipt);
   }
 
-  function madeOne(report: Report): void {
-    bodies.set(report.ctx, report as Report & { body: Bytes });
-    if (report.receipt.fault) fault(report.receipt.fault);
+  function announce({ report, values }: Masked): void {
+    const { ctx, receipt: about, body } = report;
+    bodies.set(ctx, report);
+    if (about.fault) fault(about.fault);
+    try {
+      options.onReport?.({ receipt: about, values, body });
+    } catch {
+      fault("onReport");
+    }
   }
 
   /** Makes the bodies of paid rounds, synchronously. */
   function makeHeld(which: (each: Held) => boolean, changes: Partial<Report> = {}): Report[] {
     const made: Report[] = [];
     for (const each of held) {
-      if (!each.promised || !which(each)) continue;
+      const { admitted, rows, promised } = each;
+      if (!promised || !which(each)) continue;
       held.delete(each);
       try {
-        const { admitted, rows, promised } = each;
-        const report = { ...make(kernel!, admitted, rows, promised, env.random), ...changes };
-        madeOne(report);
-        made.push(report);
+        const masked = make(kernel!, admitted, rows, { ...promised, ...changes }, env.random);
+        announce(masked);
+        made.push(masked.report);
       } catch {
         fault("mask");
       }
@@ -408,16 +399,23 @@ export function start(options: Options, env: Env): Client {
 
   // ---- what the page calls
 
-  async function receipts(): Promise<Receipt[]> {
+  /** What the store tells; without one, nothing. */
+  async function tellFrom<T>(ask: (mine: IDBDatabase) => Promise<T[]>): Promise<T[]> {
     try {
       const mine = db ?? (await opening);
-      const kept = mine ? await store.receipts(mine) : [];
-      const waiting = mine ? (await store.pending(mine)).map((each) => each.receipt) : [];
-      return [...kept, ...waiting, ...notes.values()].sort((a, b) => a.at - b.at);
+      return mine ? await ask(mine) : [];
     } catch {
       fault("store");
-      return [...notes.values()];
+      return [];
     }
+  }
+
+  async function receipts(): Promise<Receipt[]> {
+    const kept = await tellFrom(store.receipts);
+    const waiting = await tellFrom(store.pending);
+    return [...kept, ...waiting.map((each) => each.receipt), ...notes.values()].sort(
+      (a, b) => a.at - b.at,
+    );
   }
 
   async function explain(query: string): Promise<string> {
@@ -465,6 +463,7 @@ export function start(options: Options, env: Env): Client {
     record,
     setConsent,
     receipts,
+    events: () => tellFrom(store.events),
     explain,
     flush,
     leave,

@@ -3,6 +3,7 @@
 // The same words as in the configuration of the Python client. Left out: what consent means
 // (`client`), and whether a round satisfies all this (`protocol/admit`).
 
+import type { Bytes } from "../kernel/kernel.js";
 import { rhoUnitsForEpsilon } from "../protocol/accounting.js";
 import type { Floors, Pins } from "../protocol/admit.js";
 import type { Receipt } from "./receipts.js";
@@ -57,6 +58,15 @@ export interface Registry {
 /** What a person has said. Nothing is recorded or sent before `granted`. */
 export type Consent = "granted" | "denied" | "pending";
 
+/** A report that was just made. */
+export interface MadeReport {
+  readonly receipt: Receipt;
+  /** What is masked in it: one integer per slot, zeros after a fault. */
+  readonly values: Float64Array;
+  /** The bytes that leave. */
+  readonly body: Bytes;
+}
+
 /** What `init` takes. */
 export interface Options {
   /** Origin of the collector, such as `https://collector.example`. */
@@ -82,6 +92,11 @@ export interface Options {
   readonly beacon?: boolean;
   /** Told of every receipt when it is written. What it throws is swallowed. */
   readonly onReceipt?: (receipt: Receipt) => void;
+  /**
+   * Told of every report when it is made, before it is sent, for pages that show what leaves. Called
+   * while the page is left, too, so it has to be quick. What it throws is swallowed.
+   */
+  readonly onReport?: (made: MadeReport) => void;
 }
 
 /** A configuration that can be used: pins, floors, and the rest of it. */
@@ -96,7 +111,8 @@ export interface Config extends Pins, Floors {
 }
 
 const DAY_S = 86_400;
-const LOCAL = /^(localhost|127\.0\.0\.1|\[::1\]|.*\.localhost)$/;
+/** What a browser takes for a secure origin. */
+const SECURE = /^(https:|http:\/\/(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$)/;
 
 /**
  * Reads the options.
@@ -104,22 +120,16 @@ const LOCAL = /^(localhost|127\.0\.0\.1|\[::1\]|.*\.localhost)$/;
  * @throws Error naming the option that cannot be used.
  */
 export function readConfig({ endpoint, config, policy, retention }: Options): Config {
-  const origin = new URL(endpoint);
-  const { protocol, hostname, href } = origin;
-  const secure = protocol === "https:" || (protocol === "http:" && LOCAL.test(hostname));
-  check(secure && href === origin.origin + "/", "endpoint");
+  const { origin, href } = new URL(endpoint);
+  check(SECURE.test(origin) && href === origin + "/", "endpoint");
   const identities = [config.collector, ...config.helpers].map((each) => each.toLowerCase());
-  check(
-    config.helpers.length > 1 &&
-      new Set(identities).size === identities.length &&
-      identities.every((each) => /^[0-9a-f]{64}$/.test(each)),
-    "config",
-  );
   const suites = config.suites ?? [1, 2];
   check(
-    (config.scheme ?? "oneshot") === "oneshot" &&
-      suites.length > 0 &&
-      suites.every((suite) => suite === 1 || suite === 2),
+    new Set(identities).size > 2 &&
+      new Set(identities).size === identities.length &&
+      identities.every((each) => /^[0-9a-f]{64}$/.test(each)) &&
+      (config.scheme ?? "oneshot") === "oneshot" &&
+      /^[12](,[12])*$/.test(suites.join()),
     "config",
   );
   const all = numbers("policy", policy, {
@@ -132,7 +142,7 @@ export function readConfig({ endpoint, config, policy, retention }: Options): Co
     periodS: 30 * DAY_S,
   });
   return {
-    endpoint: origin.origin,
+    endpoint: origin,
     collector: identities[0]!,
     helpers: identities.slice(1).sort(),
     suites,
@@ -154,10 +164,10 @@ export function readConfig({ endpoint, config, policy, retention }: Options): Co
 function numbers<T extends object>(name: string, given: Partial<T> | undefined, usual: T): T {
   const all = { ...usual, ...given };
   for (const [key, value] of Object.entries(all) as [string, unknown][]) {
-    const least = key === "participation" ? 0 : Number.MIN_VALUE;
-    const most = key === "participation" ? 1 : key === "delta" ? 1 - Number.EPSILON : 1e15;
     // Written so that NaN is refused, too.
-    check(key in usual && (value as number) >= least && (value as number) <= most, name);
+    const fits = key === "participation" ? Number(value) >= 0 : Number(value) > 0;
+    const most = key === "participation" ? 1 : key === "delta" ? 1 - 2 ** -52 : 1e15;
+    check(key in usual && fits && Number(value) <= most, name);
   }
   return all;
 }

@@ -5,18 +5,14 @@ import type { Kernel } from "../kernel/kernel.js";
 import { admit, type Admitted, type Floors, type Pins } from "../protocol/admit.js";
 import { hex } from "../protocol/encoding.js";
 import type { DandelionError } from "../protocol/errors.js";
-import { receiptOf } from "./contribute.js";
 import { receipt, type Receipt } from "./receipts.js";
 import type { Listed } from "./transport.js";
 
 /** Seconds. The collector's clock decides; the page's own may be off by this much. */
 const CLOCK_SKEW_S = 300;
 
-/** A round that was admitted, or why it is refused, or both if only its moment is wrong. */
-export interface Considered {
-  readonly admitted?: Admitted;
-  readonly refused?: Receipt;
-}
+/** A round that was admitted, and the token if its name or its moment is wrong; or its refusal. */
+export type Considered = readonly [Admitted, string] | Receipt;
 
 /** Judges one line of the listing. `at` is Unix seconds. */
 export function consider(
@@ -25,23 +21,14 @@ export function consider(
   { round, envelope }: Listed,
   at: number,
 ): Considered {
-  let admitted: Admitted;
   try {
-    admitted = admit(kernel, envelope, rules, rules);
+    const admitted = admit(kernel, envelope, rules, rules);
+    const { roundId, opens, closes } = admitted.descriptor;
+    if (round !== hex(roundId)) return [admitted, "wrong_round"];
+    if (at < opens - CLOCK_SKEW_S) return [admitted, "not_open"];
+    return [admitted, at < closes + CLOCK_SKEW_S ? "" : "round_closed"];
   } catch (error) {
     const { token = "", detail = "" } = error as Partial<DandelionError>;
-    return { refused: receipt({ outcome: "refused", at, round, token, detail }) };
+    return receipt({ outcome: "refused", at, round, token, detail });
   }
-  const { roundId, opens, closes } = admitted.descriptor;
-  const token =
-    round !== hex(roundId)
-      ? "wrong_round"
-      : at < opens - CLOCK_SKEW_S
-        ? "not_open"
-        : at >= closes + CLOCK_SKEW_S
-          ? "round_closed"
-          : "";
-  return token
-    ? { admitted, refused: { ...receiptOf(admitted, "refused", at), token } }
-    : { admitted };
 }

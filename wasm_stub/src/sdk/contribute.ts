@@ -11,6 +11,12 @@ import { gate, mask } from "../protocol/report.js";
 import { receipt, type Receipt } from "./receipts.js";
 import type { Report, Row } from "./store.js";
 
+/** A report with its body, and what is masked in it: one integer per slot. */
+export interface Masked {
+  readonly report: Report & { readonly body: Bytes };
+  readonly values: Float64Array;
+}
+
 /** Fills an array with random bytes and returns it. */
 export type RandomBytes = <T extends Uint8Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(
   array: T,
@@ -66,20 +72,21 @@ export function make(
   rows: readonly Row[],
   promised: Report,
   random: RandomBytes,
-): Report & { readonly body: Bytes } {
-  let values: Float64Array | undefined;
-  let fault = "";
+): Masked {
+  let values = new Float64Array(descriptor.slots);
+  let fault = "plan";
   try {
-    values = execute(
-      plan,
-      rows,
-      chooser(() => random(new Uint32Array(1))[0]!),
-    );
-    if (!gate(descriptor, values)) fault = "gate";
+    const draw = (): number => random(new Uint32Array(1))[0]!;
+    const found = execute(plan, rows, chooser(draw));
+    fault = "gate";
+    if (gate(descriptor, found)) {
+      values = found as typeof values;
+      fault = "";
+    }
   } catch {
-    fault = "plan";
+    // Zeros, and the word for what went wrong.
   }
-  if (!values || fault) values = new Float64Array(descriptor.slots);
   const body = mask(kernel, descriptor, random(new Uint8Array(32)), values);
-  return { ...promised, body, receipt: { ...promised.receipt, bytesSent: body.length, fault } };
+  const receipt = { ...promised.receipt, bytesSent: body.length, fault };
+  return { report: { ...promised, body, receipt }, values };
 }

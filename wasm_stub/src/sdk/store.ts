@@ -50,6 +50,8 @@ export interface Charge {
   /** The most that all charges after `since` may come to. */
   readonly most: number;
   readonly since: number;
+  /** Why there is to be no report, unless there is one already; empty if nothing is against it. */
+  readonly refused: string;
 }
 
 interface Decision {
@@ -60,9 +62,6 @@ interface Decision {
   readonly at: number;
   readonly units: number;
 }
-
-/** Why there is no report. */
-export type Declined = "known" | "skipped" | "budget_exhausted";
 
 const VERSION = 1;
 const RECEIPTS_MAX = 100;
@@ -77,12 +76,13 @@ export function openStore(
     const request = idb.open(`dandelion ${origin}`, VERSION);
     request.onupgradeneeded = () => {
       if (!create) return request.transaction!.abort();
-      const { result: db } = request;
-      db.createObjectStore("decisions", { keyPath: "ctx" });
-      db.createObjectStore("reports", { keyPath: "ctx" });
-      db.createObjectStore("events", { autoIncrement: true }).createIndex("event", "event");
-      db.createObjectStore("receipts", { autoIncrement: true });
-      db.createObjectStore("meta");
+      const make: IDBDatabase["createObjectStore"] = (...how) =>
+        request.result.createObjectStore(...how);
+      make("decisions", { keyPath: "ctx" });
+      make("reports", { keyPath: "ctx" });
+      make("events", { autoIncrement: true }).createIndex("event", "event");
+      make("receipts", { autoIncrement: true });
+      make("meta");
     };
     request.onsuccess = () => {
       const { result: db } = request;
@@ -104,32 +104,44 @@ function done<T>(request: IDBRequest<T>): Promise<T> {
   });
 }
 
-/** Runs `work` in one transaction; resolves when all of it is stored, rejects when none is. */
-async function transact<T>(
+type At = (name: Names) => IDBObjectStore;
+
+/**
+ * Runs `work` in one transaction; resolves when all of it is stored, rejects when none is.
+ *
+ * What `work` does before it first waits is on its way when this returns.
+ */
+function transact<T>(
   db: IDBDatabase,
   names: Names[],
-  work: (at: (name: Names) => IDBObjectStore) => Promise<T>,
+  work: (at: At, transaction: IDBTransaction) => Promise<T>,
   durability: IDBTransactionDurability = "default",
 ): Promise<T> {
-  const transaction = db.transaction(names, "readwrite", { durability });
-  const ended = new Promise<void>((resolve, reject) => {
-    transaction.oncomplete = () => resolve();
+  return new Promise((resolve, reject) => {
+    const transaction = db.transaction(names, "readwrite", { durability });
+    let result: T;
+    transaction.oncomplete = () => resolve(result);
     transaction.onabort = () => reject(transaction.error ?? new Error("aborted"));
+    work((name) => transaction.objectStore(name), transaction).then(
+      (value) => {
+        result = value;
+      },
+      (error: unknown) => {
+        reject(error);
+        try {
+          transaction.abort();
+        } catch {
+          // It has aborted by itself.
+        }
+      },
+    );
   });
-  ended.catch(() => {});
-  let result: T;
-  try {
-    result = await work((name) => transaction.objectStore(name));
-  } catch (error) {
-    try {
-      transaction.abort();
-    } catch {
-      // It has aborted by itself.
-    }
-    throw error;
-  }
-  await ended;
-  return result;
+}
+
+/** What is stored under a key, or everything. */
+function read<T>(db: IDBDatabase, name: Names, key?: string): Promise<T> {
+  const found = db.transaction(name).objectStore(name);
+  return done<T>(key ? found.get(key) : (found.getAll() as IDBRequest));
 }
 
 /** Keeps one row and deletes what is too old or too much, the oldest first. */
@@ -143,20 +155,15 @@ export function record(
     events.put(event);
     let bytes = ((await done(meta.get("bytes"))) ?? 0) + event.size;
     let rows = await done(events.count());
-    const cursor = events.openCursor();
-    await new Promise<void>((resolve, reject) => {
-      cursor.onerror = () => reject(cursor.error);
-      cursor.onsuccess = () => {
-        const found = cursor.result;
-        const oldest = found?.value as StoredEvent | undefined;
-        const over = rows > rowsMax || bytes > bytesMax;
-        if (!found || !oldest || !(over || oldest.at < event.at - retentionS)) return resolve();
-        rows--;
-        bytes -= oldest.size;
-        found.delete();
-        found.continue();
-      };
-    });
+    for (;;) {
+      const cursor = await done(events.openCursor());
+      const oldest = cursor?.value as StoredEvent | undefined;
+      const over = rows > rowsMax || bytes > bytesMax;
+      if (!cursor || !oldest || !(over || oldest.at < event.at - retentionS)) break;
+      rows--;
+      bytes -= oldest.size;
+      cursor.delete();
+    }
     meta.put(bytes, "bytes");
   });
 }
@@ -165,45 +172,42 @@ export function record(
  * Steps 3, 6 and 7 of section 14 in one transaction: the coin of a round, its charge, and the
  * report that `make` gives for the rows of its event, which is not called unless all is settled.
  * When this resolves, they are stored; when it rejects, none of them is.
+ *
+ * @returns the report, or the word why there is none. `refused` is such a word, or empty.
  */
 export function commit(
   db: IDBDatabase,
-  { ctx, expires, at: now, units, most, since }: Charge,
-  retention: Required<Retention>,
+  { ctx, expires, at: now, units, most, since, refused }: Charge,
+  { retentionS }: Required<Retention>,
   event: string,
   toss: () => boolean,
   make: (rows: Row[]) => Report,
-): Promise<Report | Declined> {
-  const names: Names[] = ["decisions", "events", "reports"];
-  const work = async (at: (name: Names) => IDBObjectStore): Promise<Report | Declined> => {
+): Promise<Report | string> {
+  const work = async (at: At): Promise<Report | string> => {
     const decisions = at("decisions");
-    const all: Decision[] = await done(decisions.getAll());
     let spent = 0;
-    for (const each of all) {
+    let before: Decision | undefined;
+    for (const each of await done<Decision[]>(decisions.getAll())) {
+      if (each.ctx === ctx) before = each;
       if (each.at > since) spent += each.units;
       else if (each.expires <= now) decisions.delete(each.ctx);
     }
-    const before = all.find((each) => each.ctx === ctx);
+    // What was answered before is not refused now because its time is over.
     if (before?.at) return "known";
-    const heads = before ? before.heads : toss();
-    const decided: Decision = { ctx, expires, heads, at: 0, units: 0 };
+    if (refused) return refused;
+    const decided: Decision = { ctx, expires, heads: before?.heads ?? toss(), at: 0, units: 0 };
     decisions.put(decided);
-    if (!heads) return "skipped";
+    if (!decided.heads) return "skipped";
     if (spent + units > most) return "budget_exhausted";
-    const found: StoredEvent[] = await done(at("events").index("event").getAll(event));
-    const fresh = found.filter((each) => each.at >= now - retention.retentionS);
-    const report = make(fresh.map((each) => each.row));
+    const found = await done<StoredEvent[]>(at("events").index("event").getAll(event));
+    const report = make(
+      found.filter((each) => each.at >= now - retentionS).map((each) => each.row),
+    );
     decisions.put({ ...decided, at: now, units });
     at("reports").put(report);
     return report;
   };
-  return transact(db, names, work, "strict");
-}
-
-/** Whether a round was answered or skipped already, so that it need not be judged again. */
-export async function known(db: IDBDatabase, ctx: string): Promise<boolean> {
-  const found = db.transaction("decisions").objectStore("decisions").get(ctx);
-  return !!((await done(found)) as Decision | undefined)?.at;
+  return transact(db, ["decisions", "events", "reports"], work, "strict");
 }
 
 /**
@@ -212,21 +216,23 @@ export async function known(db: IDBDatabase, ctx: string): Promise<boolean> {
  * The requests are on their way when this returns, so that they outlive a page that is being left.
  * Resolves when the bodies are stored.
  */
-export function keep(db: IDBDatabase, reports: readonly Report[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const transaction = db.transaction("reports", "readwrite", { durability: "strict" });
-    transaction.oncomplete = () => resolve();
-    transaction.onabort = () => reject(transaction.error ?? new Error("aborted"));
-    for (const report of reports) transaction.objectStore("reports").put(report);
+export function keep(db: IDBDatabase, made: readonly Report[]): Promise<void> {
+  const work = async (at: At, transaction: IDBTransaction): Promise<void> => {
+    for (const report of made) at("reports").put(report);
     // Safari before 15 has no commit; there the transaction ends a moment later, by itself.
     transaction.commit?.();
-  });
+  };
+  return transact(db, ["reports"], work, "strict");
 }
 
 /** All reports without an acknowledgement. */
-export function pending(db: IDBDatabase): Promise<Report[]> {
-  return done(db.transaction("reports").objectStore("reports").getAll());
-}
+export const pending = (db: IDBDatabase): Promise<Report[]> => read(db, "reports");
+
+/** What was recorded, oldest first. */
+export const events = (db: IDBDatabase): Promise<StoredEvent[]> => read(db, "events");
+
+/** Receipts of all reports that are finished, oldest first. */
+export const receipts = (db: IDBDatabase): Promise<Receipt[]> => read(db, "receipts");
 
 /** Notes that a report was sent in vain, unless it is finished or withdrawn. */
 export function postpone(db: IDBDatabase, report: Report): Promise<void> {
@@ -249,14 +255,9 @@ export function finish(db: IDBDatabase, ctx: string, receipt: Receipt): Promise<
   });
 }
 
-/** Receipts of all reports that are finished, oldest first. */
-export function receipts(db: IDBDatabase): Promise<Receipt[]> {
-  return done(db.transaction("receipts").objectStore("receipts").getAll());
-}
-
 /** When to ask the collector for rounds again, in Unix seconds; 0 at first. */
 export async function nextVisit(db: IDBDatabase): Promise<number> {
-  return (await done(db.transaction("meta").objectStore("meta").get("visit"))) ?? 0;
+  return (await read<number | undefined>(db, "meta", "visit")) ?? 0;
 }
 
 /** Notes when to ask the collector for rounds again. */

@@ -21,9 +21,10 @@ const ABSENCE_MAX_S = 86_400;
 /** Twice the greatest descriptor, in characters. */
 const ENVELOPE_CHARS_MAX = 262_144;
 
+const MEDIA_PROBLEM = "application/problem+json";
+/** Refusals that may end. */
 const PASSING =
-  " not_open request_timeout overloaded draining store_unavailable helper_unavailable internal ";
-const PROBLEM = "urn:dandelion:problem:";
+  /^(not_open|request_timeout|overloaded|draining|store_unavailable|helper_unavailable|internal)$/;
 
 /** An HTTP answer, bounded in size. Headers that make no sense are absent. */
 export interface Reply {
@@ -129,11 +130,6 @@ function parse(text: string): unknown {
   }
 }
 
-/** A member of what may be an object. */
-function member(value: unknown, name: string): unknown {
-  return value && typeof value === "object" ? (value as Record<string, unknown>)[name] : undefined;
-}
-
 /**
  * Open rounds of `GET /v1/rounds` (section 10.1).
  *
@@ -141,22 +137,19 @@ function member(value: unknown, name: string): unknown {
  */
 export function readListing({ status, body }: Reply): Listed[] {
   if (status !== 200) throw new TransportError(`status ${status}`);
-  const rounds = member(body, "rounds");
-  if (!Array.isArray(rounds) || rounds.length > ROUNDS_MAX) throw notAList();
-  return rounds.map((item) => {
-    const [round, envelope] = [member(item, "round"), member(item, "envelope")];
-    if (typeof round !== "string" || !/^[0-9a-f]{32}$/.test(round)) throw notAList();
-    if (typeof envelope !== "string" || envelope.length > ENVELOPE_CHARS_MAX) throw notAList();
-    if (envelope.length % 4 || !/^[A-Za-z0-9+/]*={0,2}$/.test(envelope)) throw notAList();
-    try {
-      return { round, envelope: Uint8Array.from(atob(envelope), (char) => char.charCodeAt(0)) };
-    } catch {
-      throw notAList();
-    }
-  });
+  try {
+    // What it claims to be; whatever it is instead, throws.
+    const { rounds } = body as { rounds: { round: string; envelope: string }[] };
+    if (!(rounds.length <= ROUNDS_MAX)) throw 0;
+    return rounds.map(({ round, envelope }) => {
+      if (!/^[0-9a-f]{32}$/.test(round) || !(envelope.length <= ENVELOPE_CHARS_MAX)) throw 0;
+      const bytes = Uint8Array.from(atob(envelope), (char) => char.charCodeAt(0));
+      return { round: `${round}`, envelope: bytes };
+    });
+  } catch {
+    throw new TransportError("not a list of rounds");
+  }
 }
-
-const notAList = (): TransportError => new TransportError("not a list of rounds");
 
 /**
  * What the answer to a report means (sections 10.2 and 12).
@@ -165,19 +158,16 @@ const notAList = (): TransportError => new TransportError("not a list of rounds"
  * arrives, perhaps from a proxy in between, leaves the report waiting.
  */
 export function judge({ status, body, media }: Reply): Verdict {
-  if (status === 201) return { outcome: "accepted", token: "", detail: "" };
+  const { result, type } = (body ?? {}) as { result?: unknown; type?: unknown };
+  const end = (outcome: Outcome, token = "", detail = ""): Verdict => ({ outcome, token, detail });
+  if (status === 201) return end("accepted");
   // 200 says "counted already", but so does many a login page of a hotel.
-  if (status === 200 && member(body, "result") === "duplicate") {
-    return { outcome: "duplicate", token: "", detail: "" };
+  if (status === 200 && result === "duplicate") return end("duplicate");
+  const token = /^urn:dandelion:problem:(\w+)$/.exec(`${type}`)?.[1] ?? "";
+  if (media !== MEDIA_PROBLEM || statusOf(token) !== status) {
+    return end("waiting", "", `status ${status}`);
   }
-  const type = media === "application/problem+json" && member(body, "type");
-  const known = typeof type === "string" && type.startsWith(PROBLEM);
-  const token = known ? type.slice(PROBLEM.length) : "";
-  if (!known || statusOf(token) !== status) {
-    return { outcome: "waiting", token: "", detail: `status ${status}` };
-  }
-  const passing = status === 429 || PASSING.includes(` ${token} `);
-  return { outcome: passing ? "waiting" : "rejected", token, detail: "" };
+  return end(status === 429 || PASSING.test(token) ? "waiting" : "rejected", token);
 }
 
 /**
