@@ -304,10 +304,10 @@ async def test_a_report_under_way_is_no_idle_connection(tmp_path: Path, short: l
 
 
 async def test_a_fault_behind_a_report_ends_the_connection(
-    it: Door, short: list[bool], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, short: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read behind a report is read where nobody catches: its fault is told, and nobody
-    waits for an answer that will not come."""
+    """What was read behind a report is read where nobody else catches: nobody waits for an answer
+    that will not come."""
     feed = RequestHandler.data_received
 
     def broken(self: RequestHandler, data: bytes) -> None:
@@ -315,19 +315,21 @@ async def test_a_fault_behind_a_report_ends_the_connection(
             raise RuntimeError("a fault of ours")
         feed(self, data)
 
-    store = it.node.store
-    assert isinstance(store, Held)
-    store.gate.clear()
-    reader, writer = await asyncio.open_connection("127.0.0.1", it.node.public_port)
-    writer.write(fresh(it)())
-    await asyncio.sleep(0.1)
-    monkeypatch.setattr(RequestHandler, "data_received", broken)
-    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-    await asyncio.sleep(0.1)
-    store.gate.set()
-    assert (await one_answer(reader))[9:12] == b"201"
-    with suppress(ConnectionError):
-        async with asyncio.timeout(5):
-            assert await reader.read() == b""
-    assert short == [True]
-    writer.close()
+    store = Held()
+    async with door(tmp_path, store, limits={"keepalive_s": 60, "header_s": 60}) as it:
+        await it.send(0)
+        short.clear()
+        store.gate.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.node.public_port)
+        writer.write(fresh(it)())
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(RequestHandler, "data_received", broken)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.1)
+        store.gate.set()
+        assert (await one_answer(reader))[9:12] == b"201"
+        with suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+        assert short == [True]
+        writer.close()
