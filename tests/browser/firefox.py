@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 import shutil
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -123,8 +122,12 @@ async def firefox() -> AsyncIterator[Firefox]:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
+        assert process.stderr is not None
+        # It must be able to go on complaining, or it stops at a full pipe.
+        listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        reader = asyncio.create_task(_read(process.stderr, listening))
         try:
-            address = await asyncio.wait_for(_address(process), PATIENCE_S)
+            address = await asyncio.wait_for(listening, PATIENCE_S)
             async with (
                 aiohttp.ClientSession() as session,
                 session.ws_connect(f"{address}/session", max_msg_size=0) as socket,
@@ -136,18 +139,20 @@ async def firefox() -> AsyncIterator[Firefox]:
                 await running.end()
         finally:
             process.terminate()
-            await process.communicate()
+            await process.wait()
+            await reader
+
+
+async def _read(stream: asyncio.StreamReader, listening: asyncio.Future[str]) -> None:
+    """Tells where it listens, and drops the rest of what it says."""
+    while line := await stream.readline():
+        found = re.search(rb"WebDriver BiDi listening on (ws://\S+)", line)
+        if found and not listening.done():
+            listening.set_result(found[1].decode())
+    if not listening.done():
+        listening.set_exception(RuntimeError("Firefox has ended by itself"))
 
 
 def _write_profile(folder: Path) -> None:
     lines = (f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in _PREFERENCES.items())
     (folder / "user.js").write_text("\n".join(lines))
-
-
-async def _address(process: Process) -> str:
-    """Where it listens, which it says by itself."""
-    assert process.stderr is not None
-    while line := await process.stderr.readline():
-        if found := re.search(rb"WebDriver BiDi listening on (ws://\S+)", line):
-            return found[1].decode()
-    raise RuntimeError("Firefox has ended by itself")
