@@ -51,9 +51,7 @@ const common = {
   legalComments: "none",
 };
 
-async function buildPackage() {
-  rmSync("dist", { recursive: true, force: true });
-  const names = [...ENTRIES, ...LAZY].filter((name) => existsSync(`src/${name}.ts`));
+async function buildModules(names) {
   await esbuild.build({
     ...common,
     entryPoints: Object.fromEntries(names.map((name) => [name, `src/${name}.ts`])),
@@ -64,6 +62,14 @@ async function buildPackage() {
     chunkNames: "chunks/[name]-[hash]",
     plugins: [inlineWasm],
   });
+}
+
+async function buildPackage() {
+  rmSync("dist", { recursive: true, force: true });
+  await buildModules([...ENTRIES, ...LAZY]);
+  // Apart: what it has in common with the client would else be cut into files of their own, which a
+  // page that only takes part would have to load one by one.
+  await buildModules(["inspect"]);
   await esbuild.build({
     ...common,
     entryPoints: ["src/index.ts"],

@@ -5,7 +5,8 @@ import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 
-process.chdir(resolve(dirname(fileURLToPath(import.meta.url)), ".."));
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "..");
+process.chdir(ROOT);
 
 const TARGET = "build/demo";
 const ENTRY = { "dandelion-browser": "index", "dandelion-browser/inspect": "inspect" };
@@ -27,6 +28,7 @@ for (const entry of Object.values(ENTRY)) {
 rmSync(TARGET, { recursive: true, force: true });
 mkdirSync(TARGET, { recursive: true });
 await esbuild.build({
+  absWorkingDir: ROOT,
   entryPoints: ["demo/page.ts"],
   outdir: TARGET,
   bundle: true,
