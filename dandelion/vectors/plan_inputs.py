@@ -92,6 +92,11 @@ def _comparisons(base: dict[str, Any], row: dict[str, Any]) -> Cases:
         "a null satisfies nothing, not even ne": (never, [row | {"load": None}], []),
         "an absent column satisfies nothing": (never, [{"country": "DE"}], []),
         "a number does not satisfy ne of a text": (text, [row | {"country": 4}], []),
+        "minus zero is zero": (
+            base | {"where": [{"column": "load", "test": "eq", "value": 0}]},
+            [row | {"load": -0.0}],
+            [],
+        ),
         "the second condition fails": (base | {"where": two}, [row], []),
         "more rows than R of which one satisfies where": (
             base | {"where": [{"column": "load", "test": "ge", "value": 4}]},
@@ -153,6 +158,11 @@ def _measures(base: dict[str, Any], row: dict[str, Any]) -> Cases:
     wide = base | {"measures": [_wide(2)], "outputs": [_HISTOGRAM]}
     for far in (1 - 2**53, -1, -0.5, 0, 2**53 - 1):
         cases[f"{far} in a range of more than 2^53"] = (wide, [row | {"load": far}], [])
+    # Six bins: an offset from the lower bound is odd beyond 2^53 just below the fourth edge.
+    lowest, step = 3 - 2**53, (2**54 - 4) // 6
+    six = wide | {"measures": [_wide(6) | {"lo": lowest}]}
+    for name, far in (("below", lowest + 4 * step - 1), ("at", lowest + 4 * step)):
+        cases[f"{name} the fourth edge of six far ones"] = (six, [row | {"load": far}], [])
     for load in (-5, 10, 19.9, 20, 39, 40, 99, None):
         cases[f"a histogram of {load}"] = (bins, [row | {"load": load}], [0])
     return cases
@@ -191,7 +201,7 @@ def _wrong(base: dict[str, Any], output: dict[str, Any]) -> dict[str, dict[str, 
         "conditions that are an empty text": base | {"where": ""},
         "an op inside an array": base | {"measures": [{"op": ["count"], "scale": 1}]},
         "the op of a histogram inside an array": base
-        | {"measures": [_wide(2) | {"op": ["histogram"]}], "outputs": [_HISTOGRAM]},
+        | {"measures": [base["measures"][0], _wide(2) | {"op": ["histogram"]}]},
         "more slots than allowed": base
         | {
             "group": {"column": "country", "values": ["DE", "FR"]},

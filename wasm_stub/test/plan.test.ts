@@ -11,6 +11,7 @@ import { DandelionError, statusOf } from "../src/protocol/errors.js";
 import { chooser, execute, type Row } from "../src/protocol/execute.js";
 import { parsePlan, type Measure, type Plan } from "../src/protocol/plan.js";
 import { gate, mask } from "../src/protocol/report.js";
+import { decodeTable } from "../src/protocol/table.js";
 import { bytesOf } from "./cases.js";
 import type { Vector } from "./vectors.js";
 
@@ -102,12 +103,12 @@ test("a draw that would make one index likelier than another one is drawn again"
   assert.equal(draws.length, 0);
 });
 
-const BOUNDS = { slots: 2, linf: 3, l2sq: 10 };
+const BOUNDS = { slots: 2, linf: 3, l2sq: 17 };
 
 test("the gate lets pass what obeys slots, linf and l2sq, and nothing else", () => {
   const passes = (...values: number[]): boolean => gate(BOUNDS, Float64Array.from(values));
   assert.ok(passes(0, 0) && passes(-3, 1) && passes(-0, 3));
-  assert.ok(!passes(3, 2) && !passes(4, 0) && !passes(-4, 0));
+  assert.ok(!passes(3, 3) && !passes(4, 0) && !passes(-4, 0));
   assert.ok(!passes(1) && !passes(1, 1, 0));
   assert.ok(!passes(0.5, 0) && !passes(NaN, 0) && !passes(-Infinity, 0));
 });
@@ -134,6 +135,22 @@ test("masking consumes the key: a second vector under it is refused", () => {
     () => mask(kernel, descriptor, secret, values),
     (error: DandelionError) => error.token === "key_consumed",
   );
+});
+
+test("an average is withheld below four standard errors of its count, not at four", () => {
+  const plan = planOf(
+    { op: "count", scale: 1 },
+    {
+      measures: [
+        { centre: 10, column: "x", hi: 20, lo: 0, op: "sum", scale: 1 },
+        { column: "x", op: "count", scale: 1 },
+      ],
+      outputs: [{ count: 1, measure: 0, name: "n", op: "avg" }],
+    },
+  );
+  const at = (count: bigint): number | undefined =>
+    decodeTable(plan, [-40n, count], 25)[0]!.answer?.estimate;
+  assert.deepEqual([at(20n), at(19n), at(-20n)], [8, undefined, undefined]);
 });
 
 const TEXT = readFileSync("../docs/protocol.md", "utf8");

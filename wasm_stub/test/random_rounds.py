@@ -1,6 +1,5 @@
 """Random descriptors, admissions and promises (docs/protocol.md 3.2, 14, 16)."""
 
-import math
 import random
 import struct
 from typing import Any, Final
@@ -120,11 +119,10 @@ def admissions(rng: random.Random) -> Case:
     faults = set(rng.choices(FAULTS, k=rng.choice((1, 1, 1, 2, 4))))
     seeds = sorted((rng.randbytes(32) for _ in range(rng.choice((2, 3)))), key=identity_of)
     collector, stranger = rng.randbytes(32), rng.randbytes(32)
-    # A histogram, so that linf can be too small although l2sq is not.
+    # A histogram and a count, so that one of linf and l2sq can be too small alone.
     histogram = {"bins": 4, "column": "load", "hi": 4, "lo": 0, "op": "histogram", "scale": 3}
     rows_max = rng.choice((2, 4))
-    linf, l2sq = 3 * rows_max - ("linf" in faults), 9 * rows_max**2 - ("l2sq" in faults)
-    linf = min(linf, math.isqrt(l2sq))
+    linf, l2sq = 3 * rows_max - ("linf" in faults), 18 * rows_max**2 - ("l2sq" in faults)
     delta, variance = rng.choice(("1e-8", "0.5")), rng.choice((1, 50, 1000))
     real = accounting.epsilon(accounting.rho_units(l2sq, variance), float(delta))
     document: dict[str, Any] = {
@@ -133,7 +131,7 @@ def admissions(rng: random.Random) -> Case:
         "epsilon": f"{max(real, 0.001) + (-4e-9 if 'epsilon' in faults else 4e-9):.12f}",
         "event": "page",
         "kind": "aggregate",
-        "measures": [histogram],
+        "measures": [histogram, {"op": "count", "scale": 3}],
         "outputs": [{"measure": int("outputs" in faults), "name": "n", "op": "histogram"}],
         "query": "kat",
         "rows_max": rows_max,
@@ -144,7 +142,7 @@ def admissions(rng: random.Random) -> Case:
         opens=100,
         closes=200,
         expires=1_000,
-        slots=5 if "slots" in faults else 4,
+        slots=6 if "slots" in faults else 5,
         width=32,
         shard_bits=0,
         cohort_min=10,
