@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { kernel as fallback } from "../src/kernel/fallback.js";
-import type { Kernel } from "../src/kernel/kernel.js";
+import { loadKernel } from "../src/kernel/load.js";
 import { NOT_A_BROWSERS, runVectors, type VectorFiles } from "./vectors.js";
 
 const DIRECTORY = "../tests/vectors";
@@ -18,7 +18,16 @@ const files = Object.fromEntries(
     ]),
 ) as VectorFiles;
 
-for (const kernel of [fallback] as Kernel[]) {
+const kernels = [fallback, await loadKernel([1, 2])];
+
+test("the two kernels are the compiled one and the one in TypeScript", () => {
+  assert.deepEqual(
+    kernels.map(({ name }) => name),
+    ["typescript", "wasm"],
+  );
+});
+
+for (const kernel of kernels) {
   test(`${kernel.name}: every vector has the output or the token that the file says`, () => {
     assert.deepEqual(runVectors(kernel, files), []);
   });
