@@ -25,6 +25,7 @@ from collector.questions import (
     admin_view,
     make_query,
     parse,
+    refuse_expired,
 )
 from collector.registry import RoundRow
 from collector.rounds import Driver
@@ -80,6 +81,7 @@ async def open_round(request: web.Request) -> web.Response:
     wanted = parse(RoundRequest, await _json_body(request))
     times = wanted.times(admin.clock(), admin.config.lifetimes)
     document = await admin.database.run(partial(registry.query, name=wanted.query))
+    refuse_expired(document, times[1])
     row = await admin.driver.open(document, times)
     return web.json_response(await _view(admin, row), status=201)
 

@@ -5,6 +5,7 @@ every round of a query asks the same thing at the same price (docs/protocol.md s
 """
 
 import math
+from datetime import UTC, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -24,7 +25,7 @@ from dandelion.params import COHORT_MAX_MAX, SHARD_BITS_MAX, SUITE_X25519_CHACHA
 from dandelion.privacy.accounting import noise_var_for, rho_units
 from dandelion.queries.explain import explain
 from dandelion.queries.schema import Registry
-from dandelion.queries.sql import compile_query
+from dandelion.queries.sql import Expiry, compile_query
 
 _M = TypeVar("_M", bound=BaseModel)
 SQL_MAX: Final = 8_192
@@ -65,7 +66,7 @@ class QueryRequest(_Request):
     scope: ScopeName
     cohort_min: Annotated[int, Field(ge=1, le=COHORT_MAX_MAX)]
     cohort_max: Annotated[int, Field(ge=1, le=COHORT_MAX_MAX)]
-    rows_max: Annotated[int, Field(ge=1, le=65_535)] = 1
+    rows_max: Annotated[int, Field(ge=1, le=65_535)] | None = None
     suite: int = SUITE_X25519_CHACHA20
     shard_bits: Annotated[int, Field(ge=0, le=SHARD_BITS_MAX)] = 0
     description: Annotated[str, Field(max_length=1_000)] = ""
@@ -144,6 +145,7 @@ def make_query(request: QueryRequest, m: int, now: int) -> dict[str, Any]:
         epsilon=request.epsilon,
         delta=request.delta,
         rows_max=request.rows_max,
+        today=datetime.fromtimestamp(now, UTC).date(),
     )
     try:
         noise_var = noise_var_for(compiled.l2sq, float(request.epsilon), float(request.delta))
@@ -160,7 +162,7 @@ def make_query(request: QueryRequest, m: int, now: int) -> dict[str, Any]:
         "scope": request.scope,
         "cohort_min": request.cohort_min,
         "cohort_max": request.cohort_max,
-        "rows_max": request.rows_max,
+        "rows_max": compiled.parsed.rows_max,
         "suite": request.suite,
         "shard_bits": request.shard_bits,
         "slots": compiled.slots,
@@ -172,7 +174,27 @@ def make_query(request: QueryRequest, m: int, now: int) -> dict[str, Any]:
         "report_bytes": 49 + compiled.slots * width // 8,
         "plan_bytes": compiled.plan_bytes.decode(),
         "created": now,
+        "expiry": _expiry_object(compiled.expiry),
     }
+
+
+def _expiry_object(expiry: Expiry | None) -> dict[str, Any] | None:
+    if expiry is None:
+        return None
+    midnight = datetime.combine(expiry.day, time(), UTC)
+    return {"at": int(midnight.timestamp()), "refusal": expiry.refusal().detail}
+
+
+def refuse_expired(document: dict[str, Any], closes: int) -> None:
+    """Refuses a round that would still take reports when its question may not be asked any more.
+
+    Raises:
+        RuleError: `sql_refused`, with the place in the question.
+    """
+    # Queries that were added before registries had days of expiry have no such field.
+    expiry = document.get("expiry")
+    if expiry is not None and closes > expiry["at"]:
+        raise RuleError("sql_refused", expiry["refusal"])
 
 
 # What the public list of queries shows of a document.

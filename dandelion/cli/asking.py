@@ -62,7 +62,9 @@ def query_add(
     delta: Annotated[str, typer.Option(help="Its small failure probability.")] = "1e-8",
     cohort_min: Annotated[int, typer.Option(help="Never unmasked below this.")] = 1_000,
     cohort_max: Annotated[int, typer.Option(help="Most reports of one round.")] = 1_000_000,
-    rows_max: Annotated[int, typer.Option(help="Rows of one client that count.")] = 1,
+    rows_max: Annotated[
+        int | None, typer.Option(help="Rows of one client that count; else as the registry says.")
+    ] = None,
     description: Annotated[str, typer.Option(help="For people, in plain words.")] = "",
     server: Server = None,
     admin: Admin = None,

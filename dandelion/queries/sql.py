@@ -10,6 +10,7 @@ expression or a dyadic tree would need.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Final
 
@@ -22,7 +23,7 @@ from dandelion.queries.parser import ROWS_MAX_MAX
 from dandelion.queries.plan import Plan
 from dandelion.queries.schema import CategoryColumn, EventSchema, NumberColumn, Registry
 
-__all__ = ["Compiled", "SqlRefused", "compile_query", "least_width"]
+__all__ = ["Compiled", "Expiry", "SqlRefused", "compile_query", "least_width"]
 
 # Sums of a set that disagrees with its keys are uniformly random words. All of them look plausible
 # with probability at most 2^-40.
@@ -32,10 +33,33 @@ _LISTED: Final = 20
 
 
 @dataclass(frozen=True)
+class Expiry:
+    """The first day (UTC) on which a question may not be asked any more, and because of what.
+
+    `what` is such as `event visit`; `line` and `column` are its place in the SQL, from 1.
+    """
+
+    day: date
+    what: str
+    line: int
+    column: int
+
+    def refusal(self) -> SqlRefused:
+        """The refusal of a question from that day on."""
+        return SqlRefused(
+            self.line,
+            self.column,
+            f"{self.what} expires on {self.day}; write a later day into the registry once it "
+            "is reviewed, and declare the question anew",
+        )
+
+
+@dataclass(frozen=True)
 class Compiled:
     """A compiled query: the plan, and what a descriptor needs to know of it."""
 
     parsed: Plan
+    expiry: "Expiry | None" = None
 
     @cached_property
     def plan(self) -> dict[str, Json]:
@@ -88,7 +112,14 @@ def least_width(slots: int, linf: int, cohort_max: int, noise_var: int, m: int) 
 
 
 def compile_query(
-    sql: str, registry: Registry, *, name: str, epsilon: str, delta: str, rows_max: int = 1
+    sql: str,
+    registry: Registry,
+    *,
+    name: str,
+    epsilon: str,
+    delta: str,
+    rows_max: int | None = None,
+    today: date | None = None,
 ) -> Compiled:
     """Compiles a question about one declared event.
 
@@ -104,17 +135,22 @@ def compile_query(
         sql: the question, at most 8,192 characters.
         name: the query's name.
         epsilon, delta: decimal numbers: what one release may cost one client.
-        rows_max: rows of one client that count.
+        rows_max: rows of one client that count; None for the event's `rows_max_default`.
+        today: the day (UTC) on which it is asked; without it nothing has expired.
 
     Raises:
         SqlRefused: `sql_refused`, with the place in the text.
         RuleError: `sql_refused` for the other arguments.
     """
-    if not 1 <= rows_max <= ROWS_MAX_MAX:
+    if rows_max is not None and not 1 <= rows_max <= ROWS_MAX_MAX:
         raise RuleError("sql_refused", f"rows_max must be between 1 and {ROWS_MAX_MAX}")
-    plan = _Compiler(read(sql), registry).plan(sql, name, epsilon, delta, rows_max)
+    compiler = _Compiler(read(sql), registry)
+    plan = compiler.plan(sql, name, epsilon, delta, rows_max)
+    expiry = compiler.expiry
+    if expiry is not None and today is not None and expiry.day <= today:
+        raise expiry.refusal()
     try:
-        return Compiled(Plan.parse(plan.encode()))
+        return Compiled(Plan.parse(plan.encode()), expiry)
     except WireError as error:
         raise RuleError("sql_refused", error.detail) from None
 
@@ -130,8 +166,10 @@ class _Compiler:
         self._event: EventSchema = event
         self._measures: list[Measure] = []
         self._amplitude = 1
+        self.expiry: Expiry | None = None
+        self._note_expiry(event.expires, "event", question.event)
 
-    def plan(self, sql: str, name: str, epsilon: str, delta: str, rows_max: int) -> Plan:
+    def plan(self, sql: str, name: str, epsilon: str, delta: str, rows_max: int | None) -> Plan:
         group = self._group()
         aggregates = self._aggregates(group)
         halves = [
@@ -147,7 +185,7 @@ class _Compiler:
             event=self._question.event.text,
             epsilon=epsilon,
             delta=delta,
-            rows_max=rows_max,
+            rows_max=self._event.rows_max_default if rows_max is None else rows_max,
             measures=tuple(self._measures),
             outputs=tuple(outputs),
             group=group,
@@ -263,7 +301,13 @@ class _Compiler:
         column = self._event.columns.get(word.text)
         if column is None:
             word.refuse(f"no such column; declared: {_listing(self._event.columns)}")
+        self._note_expiry(column.expires, "column", word)
         return column
+
+    def _note_expiry(self, day: date | None, kind: str, word: Word) -> None:
+        """Keeps the earliest day; of one day, what comes first in the search for names."""
+        if day is not None and (self.expiry is None or day < self.expiry.day):
+            self.expiry = Expiry(day, f"{kind} {word.text}", word.line, word.column)
 
     def _number(self, word: Word) -> NumberColumn:
         column = self._column(word)

@@ -5,6 +5,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -248,6 +249,41 @@ async def test_times_of_a_round(it: Rig) -> None:
         _, answer = await it.admin("POST", "rounds", body)
         assert answer["type"].endswith(f":{expected}"), answer
     assert (await it.admin("GET", "rounds"))[1] == {"rounds": []}
+
+
+def dated(day: date, **more: object) -> dict[str, object]:
+    """The usual question about an event that expires on a day."""
+    visit = QUERY["registry"]["events"]["visit"]
+    return QUERY | {"registry": {"events": {"visit": visit | {"expires": f"{day}"} | more}}}
+
+
+async def test_an_expired_event_is_not_asked(it: Rig) -> None:
+    """Refused when the question is declared, with its place, and nothing is stored."""
+    status, answer = await it.admin("POST", "queries", dated(datetime.now(UTC).date()))
+    assert status == 422
+    assert answer["detail"].startswith("line 1, column 41: event visit expires on ")
+    assert (await it.admin("GET", "queries"))[1] == {"queries": []}
+
+
+async def test_no_round_reaches_into_the_day_of_expiry(it: Rig) -> None:
+    """A question outlives its event; the round that would still be open then is refused. The
+    control is a round that closes at that midnight.
+    """
+    day = datetime.now(UTC).date() + timedelta(days=2)
+    midnight = int(datetime.combine(day, datetime.min.time(), UTC).timestamp())
+    assert (await it.admin("POST", "queries", dated(day)))[0] == 201
+    status, answer = await it.admin("POST", "rounds", {"query": "members", "closes": midnight + 1})
+    assert status == 422
+    assert answer["detail"].startswith("line 1, column 41: event visit expires on ")
+    assert (await it.admin("GET", "rounds"))[1] == {"rounds": []}
+    assert (await it.admin("POST", "rounds", {"query": "members", "closes": midnight}))[0] == 201
+
+
+async def test_the_event_says_how_many_rows_count(it: Rig) -> None:
+    """A question that says nothing takes `rows_max_default`."""
+    day = datetime.now(UTC).date() + timedelta(days=2)
+    _, added = await it.admin("POST", "queries", dated(day, rows_max_default=3))
+    assert added["rows_max"] == json.loads(added["plan"])["rows_max"] == 3
 
 
 async def test_defaults_of_a_round(it: Rig) -> None:

@@ -1,5 +1,6 @@
 """Random plans, and rows that fit them more or less."""
 
+from datetime import date
 from typing import Any
 
 from hypothesis import strategies as st
@@ -110,3 +111,34 @@ values = st.one_of(
 )
 
 rows = st.lists(st.dictionaries(st.sampled_from(COLUMNS), values), max_size=12)
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
+days = st.dates(date(2000, 1, 1), date(2100, 1, 1)).map(date.isoformat)
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+about = {
+    "description": texts,
+    "owner": texts,
+    "expires": days,
+    "review": names.map(lambda name: f"https://example.com/{name}"),
+}
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> dict[str, Any]:
+    """One declared column."""
+    said: dict[str, Any] = draw(st.fixed_dictionaries({}, optional=about))
+    if draw(st.booleans()):
+        values = draw(st.lists(texts, min_size=1, max_size=5, unique=True))
+        return {"kind": "category", "values": values} | said
+    lo, hi = draw(bounds)
+    return {"kind": "number", "lo": lo, "hi": hi} | said
+
+
+@st.composite
+def registry_objects(draw: st.DrawFn) -> dict[str, Any]:
+    """A registry as JSON."""
+    event = st.fixed_dictionaries(
+        {"columns": st.dictionaries(names, columns(), min_size=1, max_size=4)},
+        optional=about | {"rows_max_default": st.integers(1, 65_535), "unit": st.just("client")},
+    )
+    return {"events": draw(st.dictionaries(names, event, min_size=1, max_size=3))}
