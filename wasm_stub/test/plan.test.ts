@@ -81,7 +81,8 @@ test("a histogram wider than 2^53 puts every value into the bin it belongs to", 
   const plan = planOf({ bins: 2, column: "x", hi: most, lo: -most, op: "histogram", scale: 1 });
   const binOf = (x: number): number[] => [...execute(plan, [{ x }], never)];
   assert.deepEqual([binOf(-1e300), binOf(-1), binOf(-0.5)], [[1, 0], [1, 0], [1, 0]]);
-  assert.deepEqual([binOf(0), binOf(1), binOf(Infinity), binOf(most)], [[0, 1], [0, 1], [0, 0], [0, 1]]);
+  assert.deepEqual([binOf(0), binOf(1), binOf(most)], [[0, 1], [0, 1], [0, 1]]);
+  assert.deepEqual(binOf(Infinity), [0, 0]);
 });
 
 test("every choice of two rows of three is equally likely, and no row is chosen twice", () => {

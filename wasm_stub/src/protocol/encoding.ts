@@ -78,7 +78,7 @@ export function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Whether two byte strings are the same. Not for secrets: it takes its time by the first difference. */
+/** Whether two byte strings are the same. Not for secrets: its time tells where they differ. */
 export function same(left: Uint8Array, right: Uint8Array): boolean {
   return left.length === right.length && left.every((byte, index) => byte === right[index]);
 }

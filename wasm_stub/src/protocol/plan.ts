@@ -89,6 +89,10 @@ export interface Plan extends PlanObject {
   readonly l2sq: number;
 }
 
+/** The members of a measure and its operator; what a mixture lacks is missed where it is read. */
+const MEASURE =
+  /^((column )?op scale=count|(centre|bins) column hi lo op scale=(sum|histogram))$/;
+
 /** Slots of a measure in one group. */
 export function sizeOf(measure: Measure): number {
   return measure.op === "histogram" ? measure.bins : 1;
@@ -137,7 +141,8 @@ export function parsePlan(source: JsonObject): Plan {
   // Doubles suffice: rounding keeps order, so what is 2^53 or more never comes out smaller.
   const magnitudes = measures.map(magnitudeOf);
   const derived = {
-    slots: (group ? group.values.length : 1) * measures.reduce((sum, each) => sum + sizeOf(each), 0),
+    slots:
+      (group ? group.values.length : 1) * measures.reduce((sum, each) => sum + sizeOf(each), 0),
     linf: rows_max * Math.max(...magnitudes),
     l2sq: rows_max * rows_max * magnitudes.reduce((sum, each) => sum + each * each, 0),
   };
@@ -148,11 +153,7 @@ export function parsePlan(source: JsonObject): Plan {
 function judgeMeasure(measure: Measure): void {
   const { op, scale, column } = measure;
   text(op);
-  shape(
-    measure,
-    /^((column )?op scale=count|centre column hi lo op scale=sum|bins column hi lo op scale=histogram)$/,
-    op,
-  );
+  shape(measure, MEASURE, op);
   integer(scale, 1);
   if (column !== undefined) text(column);
   if (op === "count") return;

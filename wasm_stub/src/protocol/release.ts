@@ -100,7 +100,8 @@ function readShard(descriptor: Descriptor, source: Reader): Shard {
 }
 
 /** Adds Y minus all R, lifted, of one shard. Throws `implausible`. */
-function addReleased(descriptor: Descriptor, { n, y, answers }: Shard, values: BigInt64Array): void {
+function addReleased(descriptor: Descriptor, shard: Shard, values: BigInt64Array): void {
+  const { n, y, answers } = shard;
   const { width, linf, noiseBound } = descriptor;
   const bound = BigInt(n) * BigInt(linf) + BigInt(noiseBound);
   const words = wordsOf(width, y);
