@@ -122,7 +122,7 @@ test("control: without the signatures many changed envelopes are accepted", () =
   assert.ok(taken(CREDULOUS, 400) > 20);
 });
 
-test("a changed descriptor is refused or has another ctx: no two byte strings mean the same", () => {
+test("a changed descriptor is refused or has another ctx: no two texts mean the same", () => {
   const { ctx } = decodeDescriptor(CREDULOUS, DESCRIPTOR);
   fc.assert(
     fc.property(edits, (changes) => {
@@ -137,7 +137,7 @@ test("a changed descriptor is refused or has another ctx: no two byte strings me
   );
 });
 
-test("the work for one envelope is bounded: one hash, one check per helper and per signature", () => {
+test("the work for one envelope is bounded: one hash, one check per key and signature", () => {
   fc.assert(
     fc.property(edits, (changes) => {
       const { kernel, calls } = counting(CREDULOUS);
