@@ -3,6 +3,7 @@
 import {
   loadKernel,
   noiseVarOf,
+  planOf,
   tableOf,
   verifyRelease,
   type Cell,
@@ -67,6 +68,7 @@ export function showAnswer({ release, milliseconds }: Answer, mine: boolean): vo
     ...names.map((name) =>
       chart(
         name,
+        planOf(release.descriptor).group?.column ?? "",
         cells.filter((cell) => cell.name === name),
       ),
     ),
@@ -91,7 +93,7 @@ export function showAnswer({ release, milliseconds }: Answer, mine: boolean): vo
 }
 
 /** One output of the question: a line per group, its estimate with what the noise may have done. */
-function chart(name: string, cells: readonly Cell[]): HTMLElement {
+function chart(name: string, by: string, cells: readonly Cell[]): HTMLElement {
   const known = cells.flatMap(({ answer }) => answer ?? []);
   const most = Math.max(1, ...known.map(({ ciHigh }) => ciHigh));
   const digits = most < 200 ? 1 : 0;
@@ -109,7 +111,7 @@ function chart(name: string, cells: readonly Cell[]): HTMLElement {
     "table",
     { class: "chart" },
     el("caption", {}, titleOf(name)),
-    head("", "estimate", "95 % interval", ""),
+    head(by, "estimate", "95 % interval", ""),
     el("tbody", {}, ...lines),
   );
 }

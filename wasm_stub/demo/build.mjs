@@ -1,5 +1,6 @@
-// Builds the demo page into build/demo/. The package is not bundled into it: the page imports the
-// files of dist/ as they are published, from the folder dandelion/ beside it.
+// Builds the demo page into build/demo/, or into the folder that is named. The package is not
+// bundled into it: the page imports the files of dist/ as they are published, from the folder
+// dandelion/ beside it.
 import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,7 +9,7 @@ import * as esbuild from "esbuild";
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 process.chdir(ROOT);
 
-const TARGET = "build/demo";
+const TARGET = process.argv[2] ?? "build/demo";
 const ENTRY = { "dandelion-browser": "index", "dandelion-browser/inspect": "inspect" };
 
 /** The package's entry points, by the names under which others import them. */

@@ -56,9 +56,10 @@ export function row(header: Child, ...cells: readonly (Child | HTMLElement)[]): 
   return el("tr", {}, el("th", { scope: "row" }, header), ...cells.map(cell));
 }
 
-/** A head of a table. */
+/** A head of a table; a column without a name heads nothing. */
 export function head(...names: readonly string[]): HTMLElement {
-  return el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name))));
+  const cells = names.map((name) => (name ? el("th", { scope: "col" }, name) : el("td")));
+  return el("thead", {}, el("tr", {}, ...cells));
 }
 
 function cell(content: Child | HTMLElement): HTMLElement {

@@ -41,6 +41,7 @@ const receipts = new Map<string, Receipt>();
 const reports = new Map<string, MadeReport & { readonly rows: number }>();
 /** The round whose steps are shown. */
 let followed = "";
+let looked = false;
 let answer: Answer | undefined;
 let fetching = false;
 let drawn = "";
@@ -66,9 +67,19 @@ const client: Client = init({
 function note(receipt: Receipt): void {
   if (!receipt.round) return;
   receipts.set(receipt.round, receipt);
-  const shown = receipts.get(followed);
-  const done = !shown || !shown.plan || (answer?.round === followed && !reports.has(followed));
-  if (done && receipt.plan && receipt.outcome === "waiting") follow(receipt.round);
+  // What a visitor is looking at stays until it is asked for the new round.
+  if (looked && !followed && receipt.plan) follow(receipt.round);
+}
+
+/** The round to begin with: one whose report left with the page before, else the present one. */
+function begin(kept: readonly Receipt[]): void {
+  looked = true;
+  const left = kept.filter(({ outcome, bytesSent }) => outcome === "waiting" && bytesSent).pop();
+  const joined = [...receipts.values()].filter(({ plan }) => plan).pop();
+  const present = now && receipts.get(now.round);
+  if (left) follow(left.round);
+  else if (present?.plan) follow(present.round);
+  else if (joined?.outcome === "waiting") follow(joined.round);
 }
 
 function follow(round: string): void {
@@ -139,8 +150,7 @@ async function refresh(): Promise<void> {
   rows = (await client.events()).filter(({ event }) => event === EVENT).map(({ row }) => row);
   const kept = await client.receipts();
   for (const receipt of kept) if (receipt.round) receipts.set(receipt.round, receipt);
-  const open = now && receipts.get(now.round);
-  if (!followed && open?.plan) follow(now!.round);
+  if (!looked) begin(kept);
   show(kept.length > 0, "earlier");
   byId("receipts").replaceChildren(
     ...kept.reverse().map((receipt) => el("li", {}, receiptInWords({ ...receipt, plan: "" }))),
@@ -309,7 +319,6 @@ function answerWords(at: Now, mine: boolean): string {
 }
 
 buildForm();
-await client.ready;
-await refresh();
 await tick();
+await refresh();
 setInterval(() => void tick(), TICK_MS);

@@ -32,12 +32,14 @@ export interface Slot {
 }
 
 /**
- * The plan of a receipt.
+ * The plan of a receipt, or of the descriptor of a release.
  *
  * @throws DandelionError the receipt has none: the round was never read or not admitted.
  */
-export function planOf({ plan }: Receipt): Plan {
-  return parsePlan(parseCanonicalJson(new TextEncoder().encode(plan)));
+export function planOf({ plan }: Pick<Receipt, "plan"> | Pick<Descriptor, "plan">): Plan {
+  return parsePlan(
+    typeof plan === "string" ? parseCanonicalJson(new TextEncoder().encode(plan)) : plan,
+  );
 }
 
 /** What the numbers of a plan's vector stand for, in their order (section 15.2). */
@@ -63,7 +65,7 @@ export function preview(plan: Plan, rows: readonly Row[]): Float64Array {
 
 /** The table of a verified release, with its error bars. */
 export function tableOf({ descriptor, values, shards }: VerifiedRelease): Cell[] {
-  return decodeTable(parsePlan(descriptor.plan), values, noiseVarOf(descriptor) * shards);
+  return decodeTable(planOf(descriptor), values, noiseVarOf(descriptor) * shards);
 }
 
 /** Variance of the noise in each released number of one shard: that of all helpers together. */
