@@ -86,9 +86,9 @@ const OPTIONS: [string, Partial<Options>][] = [
   ["an unknown scheme", { config: { ...PINS, scheme: "pairwise" as "oneshot" } }],
   ["a policy without sense", { policy: { epsilonRound: NaN } }],
   ["a delta of 1", { policy: { delta: 1 } }],
-  ["a probability above 1", { policy: { participation: 1.5 } }],
+  ["a probability below 0", { policy: { participation: -0.5 } }],
   ["a misspelt policy", { policy: { epsilon: 1 } as object }],
-  ["a retention without sense", { retention: { rowsMax: 0 } }],
+  ["a retention without sense", { retention: { rowsMax: NaN } }],
 ];
 
 for (const [what, options] of OPTIONS) {

@@ -179,6 +179,20 @@ test("the window says when to ask again, and no page asks before", async () => {
   assert.equal(world.listings, 3);
 });
 
+test("a collector that names no window is asked again within a quarter of an hour", async () => {
+  const times = new Set<number>();
+  for (let turn = 0; turn < 5; turn++) {
+    const world = new World();
+    world.window = "whenever";
+    const tab = world.tab();
+    await tab.client.ready;
+    const wait = tab.wakes!.at - world.now / 1000;
+    assert.ok(wait <= 901);
+    times.add(wait);
+  }
+  assert.ok(times.size > 1);
+});
+
 test("visits are spread evenly over the window", () => {
   const tenths = new Array<number>(10).fill(0);
   for (let i = 0; i < 20_000; i++) {

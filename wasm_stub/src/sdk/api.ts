@@ -26,7 +26,7 @@ export interface Client {
   explain(query: string): Promise<string>;
   /**
    * Makes and sends everything now. With `early` it asks for rounds even if the collector named a
-   * later time. Gives the receipts that were written meanwhile.
+   * later time. Gives all receipts.
    */
   flush(how?: { readonly early?: boolean }): Promise<Receipt[]>;
   /** What happens by itself when a page is hidden or left. Synchronous. */

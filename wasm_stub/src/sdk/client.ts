@@ -59,7 +59,6 @@ export function start(options: Options, env: Env): Client {
   let config: Config | undefined;
   let kernel: Kernel | undefined;
   let wanted = options.consent === "granted";
-  let generation = 0;
   /** The open database is also the licence to act: whoever finds another one, stops. */
   let db: IDBDatabase | undefined;
   let opening: Promise<IDBDatabase | undefined> | undefined;
@@ -71,8 +70,7 @@ export function start(options: Options, env: Env): Client {
   let busy = false;
   const held = new Set<Held>();
   const bodies = new Map<string, Report & { readonly body: Bytes }>();
-  const notes = new Map<string, Receipt>();
-  let written: Receipt[] | undefined;
+  let notes: Receipt[] = [];
 
   const now = (): number => Math.floor(env.now() / 1000);
   const random = (): number => uniform(env.random);
@@ -83,7 +81,6 @@ export function start(options: Options, env: Env): Client {
     !!config && wanted && !((options.honorGPC ?? true) && env.gpc());
 
   function tell(about: Receipt): void {
-    written?.push(about);
     try {
       options.onReceipt?.(about);
     } catch {
@@ -93,31 +90,30 @@ export function start(options: Options, env: Env): Client {
 
   /** A receipt of something that leaves no report behind; kept as long as the page. */
   function note(about: Receipt): void {
-    notes.set(about.outcome + about.round + about.token, about);
-    for (const key of notes.keys()) if (notes.size > NOTES_MAX) notes.delete(key);
+    notes = [...notes.slice(1 - NOTES_MAX), about];
     tell(about);
   }
 
   // ---- consent
 
   function begin(): Promise<void> {
-    const mine = ++generation;
     const { endpoint } = config!;
     life = new AbortController();
-    opening = Promise.resolve()
-      .then(() => store.openStore(env.idb!, endpoint, true))
-      .then((opened) => {
-        if (mine === generation) return (db = opened);
+    const mine: typeof opening = store.openStore(env.idb, endpoint, true).then(
+      (opened) => {
+        if (opening === mine) return (db = opened);
         opened!.close();
         return undefined;
-      })
-      .catch(() => void fault("store"));
+      },
+      () => void fault("store"),
+    );
+    opening = mine;
     channel = env.channel?.(`dandelion ${endpoint}`);
     if (channel) {
       channel.onmessage = ({ data }: MessageEvent<StoredEvent | 0>) => {
         // Withdrawn elsewhere: what this tab wrote meanwhile must go as well.
         if (data) share(data);
-        else void withdraw(false);
+        else void withdraw();
       };
     }
     stopListening = env.onLeave(leave);
@@ -125,7 +121,6 @@ export function start(options: Options, env: Env): Client {
   }
 
   function stop(): void {
-    generation++;
     wanted = false;
     held.clear();
     bodies.clear();
@@ -136,20 +131,17 @@ export function start(options: Options, env: Env): Client {
     db = opening = channel = undefined;
   }
 
-  async function withdraw(announce = true): Promise<void> {
-    notes.clear();
+  async function withdraw(): Promise<void> {
+    notes = [];
     life.abort();
     // Earlier transactions of this connection end before the one that deletes; later ones fail.
-    const wiping = db && store.wipe(db);
-    if (announce) channel?.postMessage(0);
+    const wiped = db
+      ? store.wipe(db)
+      : store
+          .openStore(env.idb, config!.endpoint, false)
+          .then((found) => found && store.wipe(found).finally(() => found.close()));
     stop();
-    try {
-      const found = wiping ? undefined : await store.openStore(env.idb!, config!.endpoint, false);
-      await (wiping ?? (found && store.wipe(found)));
-      found?.close();
-    } catch {
-      fault("store");
-    }
+    await wiped.catch(() => fault("store"));
   }
 
   // ---- recording
@@ -228,12 +220,13 @@ export function start(options: Options, env: Env): Client {
     let reply: Reply | undefined;
     try {
       reply = await exchange(env.fetch, life.signal, `${config!.endpoint}/v1/rounds`);
-      await steer(mine, reply);
       const listed = readListing(reply);
+      await steer(mine, reply, [now(), now() + LISTING_WAIT_MAX_S]);
       vain = 0;
       return listed;
     } catch (error) {
       if (mine !== db) return [];
+      if (reply) await steer(mine, reply);
       fault("listing");
       note(receipt({ outcome: "unreachable", at: now(), detail: (error as Error).message }));
       const later = now() + backoff(random, ++vain, reply?.retryAfter, LISTING_WAIT_MAX_S);
@@ -242,8 +235,14 @@ export function start(options: Options, env: Env): Client {
     }
   }
 
-  async function steer(mine: IDBDatabase, { window }: Reply): Promise<void> {
-    if (window && mine === db) await store.visitAt(mine, visit(window, now(), random()));
+  /** Notes when the collector wants to be asked again, or what is usual if it does not say. */
+  async function steer(
+    mine: IDBDatabase,
+    { window }: Reply,
+    usual?: Reply["window"],
+  ): Promise<void> {
+    const wish = window ?? usual;
+    if (wish && mine === db) await store.visitAt(mine, visit(wish, now(), random()));
   }
 
   /** Steps 1 to 3 and 6; and all the others for a round that is not held. */
@@ -413,7 +412,7 @@ export function start(options: Options, env: Env): Client {
   async function receipts(): Promise<Receipt[]> {
     const kept = await tellFrom(store.receipts);
     const waiting = await tellFrom(store.pending);
-    return [...kept, ...waiting.map((each) => each.receipt), ...notes.values()].sort(
+    return [...kept, ...waiting.map((each) => each.receipt), ...notes].sort(
       (a, b) => a.at - b.at,
     );
   }
@@ -429,16 +428,17 @@ export function start(options: Options, env: Env): Client {
   }
 
   async function flush({ early = false } = {}): Promise<Receipt[]> {
-    const mine: Receipt[] = (written = []);
     await pass(true, early);
-    if (written === mine) written = undefined;
-    return mine;
+    return receipts();
   }
 
   async function setConsent(granted: boolean): Promise<void> {
     wanted = granted;
     if (!config) return;
-    if (!granted) return withdraw();
+    if (!granted) {
+      channel?.postMessage(0);
+      return withdraw();
+    }
     if (allowed() && !opening) await (ready = begin());
   }
 

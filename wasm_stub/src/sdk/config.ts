@@ -160,14 +160,12 @@ export function readConfig({ endpoint, config, policy, retention }: Options): Co
   };
 }
 
-/** The given numbers over the usual ones. Zero is for the coin only; a delta is below 1. */
+/** The given numbers over the usual ones. A delta of 1 would promise nothing. */
 function numbers<T extends object>(name: string, given: Partial<T> | undefined, usual: T): T {
   const all = { ...usual, ...given };
-  for (const [key, value] of Object.entries(all) as [string, unknown][]) {
+  for (const [key, value] of Object.entries(all) as [string, number][]) {
     // Written so that NaN is refused, too.
-    const fits = key === "participation" ? Number(value) >= 0 : Number(value) > 0;
-    const most = key === "participation" ? 1 : key === "delta" ? 1 - 2 ** -52 : 1e15;
-    check(key in usual && fits && Number(value) <= most, name);
+    check(key in usual && value >= 0 && value < (key === "delta" ? 1 : 1e15), name);
   }
   return all;
 }

@@ -68,12 +68,13 @@ const RECEIPTS_MAX = 100;
 
 /** Opens the database. With `create` false there is none (undefined) unless it exists already. */
 export function openStore(
-  idb: IDBFactory,
+  idb: IDBFactory | undefined,
   origin: string,
   create: boolean,
 ): Promise<IDBDatabase | undefined> {
   return new Promise((resolve, reject) => {
-    const request = idb.open(`dandelion ${origin}`, VERSION);
+    // Without IndexedDB this throws, which rejects.
+    const request = idb!.open(`dandelion ${origin}`, VERSION);
     request.onupgradeneeded = () => {
       if (!create) return request.transaction!.abort();
       const make: IDBDatabase["createObjectStore"] = (...how) =>
