@@ -1,6 +1,6 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers slowloris overload schema lock clean
+.PHONY: help setup demo test coverage check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers slowloris overload schema wasm wasm-reproducible sdk demo-browser bench-browser lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
@@ -82,10 +82,27 @@ overload: setup ## four times what a collector can take, for a minute; ARGS=--re
 schema: setup ## the public interface against its OpenAPI document, CASES=1000 of each kind, SEED=1
 	@$(BIN)/python -m tests.edge.schema --cases $(CASES) --seed $(SEED)
 
+wasm: ## compile the kernel for pages; rustup's wasm32 target, else Debian's Rust
+	@scripts/wasm.sh
+
+wasm-reproducible: ## compile it in three directories, to the same bytes
+	@scripts/wasm.sh reproducible
+
+sdk: ## build the browser package into wasm_stub/dist; needs Node
+	@scripts/sdk.sh
+
+demo-browser: setup sdk ## the demo page: take part in a browser beside simulated people; ARGS="--round 30s"
+	@cd wasm_stub && node demo/build.mjs
+	@$(BIN)/dandelion up --demo --folder .dandelion/demo $(ARGS)
+
+bench-browser: setup sdk ## the browser SDK in Chromium beside Divvi Up's client, into the record; ARGS=--dry
+	@$(BIN)/python -m tests.bench.bench_browser $(ARGS)
+
 lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
 	@scripts/lock.sh $(ARGS)
 
 clean: ## remove what the other verbs made
-	rm -rf .venv .setup.lock dandelion/_kernel*.so dandelion/kernel/target
+	rm -rf .venv .setup.lock .wasm.lock dandelion/_kernel*.so dandelion/kernel/target
+	rm -rf wasm_stub/build wasm_stub/dist wasm_stub/node_modules
 	rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
