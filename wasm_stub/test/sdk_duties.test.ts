@@ -376,6 +376,14 @@ test("another descriptor under the same id gets nothing; under its own it does",
   }
 });
 
+test("a page gets its turn before each signature that is verified", async () => {
+  const world = new World();
+  world.rounds = [round(1), round(2)];
+  const tab = world.tab();
+  await tab.client.ready;
+  assert.equal(tab.pauses, 6);
+});
+
 test("any flipped bit of an envelope is refused", async () => {
   const honest = round();
   const seed = Math.floor(Math.random() * 2 ** 32);

@@ -162,6 +162,8 @@ export class Tab {
   readonly client: Client;
   readonly told: Receipt[] = [];
   readonly slept: number[] = [];
+  /** How often the page got its turn in between. */
+  pauses = 0;
   hidden = false;
   dead = false;
   wakes: { at: number; run: () => void } | undefined;
@@ -266,7 +268,8 @@ export class Tab {
         this.wakes = at ? { at, run } : undefined;
       },
       sleep: async (milliseconds) => {
-        this.slept.push(milliseconds);
+        if (milliseconds) this.slept.push(milliseconds);
+        else this.pauses++;
         world.now += milliseconds;
         if (this.dead) await never();
       },

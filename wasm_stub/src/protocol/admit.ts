@@ -7,7 +7,7 @@ import type { Kernel } from "../kernel/kernel.js";
 import { keepsPromise, rhoUnits } from "./accounting.js";
 import type { Descriptor } from "./descriptor.js";
 import { hex } from "./encoding.js";
-import { decodeEnvelope } from "./envelope.js";
+import { verifying, wholeEnvelope } from "./envelope.js";
 import { need } from "./errors.js";
 import { parsePlan, type Plan } from "./plan.js";
 
@@ -46,7 +46,23 @@ export interface Admitted {
  * `floor_cohort`, `floor_noise`, `floor_time`, or `bad_plan`.
  */
 export function admit(kernel: Kernel, envelope: Uint8Array, pins: Pins, floors: Floors): Admitted {
-  const descriptor = decodeEnvelope(kernel, envelope);
+  const steps = admitting(kernel, envelope, pins, floors);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** As `admit`; pauses where a page should get its turn. */
+export function* admitting(
+  kernel: Kernel,
+  envelope: Uint8Array,
+  pins: Pins,
+  floors: Floors,
+): Generator<void, Admitted> {
+  const read = wholeEnvelope(kernel, envelope);
+  yield* verifying(kernel, read);
+  const { descriptor } = read;
   const units = rhoUnits(descriptor.l2sq, descriptor.noiseVar);
   checkPins(descriptor, pins);
   need(descriptor.cohortMin >= floors.cohortMin, "floor_cohort");

@@ -17,11 +17,17 @@ export interface Envelope {
  * @throws DandelionError a token of section 3.2, `trailing`, or `bad_signature` naming the signer.
  */
 export function decodeEnvelope(kernel: Kernel, data: Uint8Array): Descriptor {
+  const envelope = wholeEnvelope(kernel, data);
+  verifyEnvelope(kernel, envelope);
+  return envelope.descriptor;
+}
+
+/** The envelope whose bytes are `data`, without looking at its signatures. */
+export function wholeEnvelope(kernel: Kernel, data: Uint8Array): Envelope {
   const source = reader(data);
   const envelope = readEnvelope(kernel, source);
   source.end();
-  verifyEnvelope(kernel, envelope);
-  return envelope.descriptor;
+  return envelope;
 }
 
 /** Takes an envelope off the front of a message, without looking at its signatures. */
@@ -32,10 +38,20 @@ export function readEnvelope(kernel: Kernel, source: Reader): Envelope {
 }
 
 /** Verifies the signatures in their order. Throws `bad_signature` naming the signer. */
-export function verifyEnvelope(kernel: Kernel, { descriptor, signatures }: Envelope): void {
+export function verifyEnvelope(kernel: Kernel, envelope: Envelope): void {
+  Array.from(verifying(kernel, envelope));
+}
+
+/** As `verifyEnvelope`; pauses before each signature, since one takes milliseconds. */
+export function* verifying(
+  kernel: Kernel,
+  { descriptor, signatures }: Envelope,
+): Generator<void, void> {
   const { collector, helpers, ctx } = descriptor;
-  [collector, ...helpers.map((helper) => helper.identity)].forEach((identity, party) => {
+  const signers = [collector, ...helpers.map((helper) => helper.identity)];
+  for (const [party, identity] of signers.entries()) {
+    yield;
     const signer = party ? `helper ${party}` : "collector";
     verify(kernel, identity, "descriptor", ctx, signatures[party]!, signer);
-  });
+  }
 }

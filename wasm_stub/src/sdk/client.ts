@@ -248,7 +248,9 @@ export function start(options: Options, env: Env): Client {
   /** Steps 1 to 3 and 6; and all the others for a round that is not held. */
   async function join(mine: IDBDatabase, listed: Listed): Promise<void> {
     const at = now();
-    const considered = consider(kernel!, config!, listed, at);
+    const pause = (): Promise<void> => env.sleep(0);
+    const considered = await consider(kernel!, config!, listed, at, pause);
+    if (mine !== db) return;
     if (!("0" in considered)) {
       fault("refused");
       return note(considered);

@@ -2,7 +2,7 @@
 // (docs/protocol.md section 14, steps 1 and 2).
 
 import type { Kernel } from "../kernel/kernel.js";
-import { admit, type Admitted, type Floors, type Pins } from "../protocol/admit.js";
+import { admitting, type Admitted, type Floors, type Pins } from "../protocol/admit.js";
 import { hex } from "../protocol/encoding.js";
 import type { DandelionError } from "../protocol/errors.js";
 import { receipt, type Receipt } from "./receipts.js";
@@ -14,15 +14,23 @@ const CLOCK_SKEW_S = 300;
 /** A round that was admitted, and the token if its name or its moment is wrong; or its refusal. */
 export type Considered = readonly [Admitted, string] | Receipt;
 
-/** Judges one line of the listing. `at` is Unix seconds. */
-export function consider(
+/**
+ * Judges one line of the listing. `at` is Unix seconds.
+ *
+ * A signature takes milliseconds, so the page gets its turn, by `pause`, before each of them.
+ */
+export async function consider(
   kernel: Kernel,
   rules: Pins & Floors,
   { round, envelope }: Listed,
   at: number,
-): Considered {
+  pause: () => Promise<void>,
+): Promise<Considered> {
   try {
-    const admitted = admit(kernel, envelope, rules, rules);
+    const steps = admitting(kernel, envelope, rules, rules);
+    let step;
+    while (!(step = steps.next()).done) await pause();
+    const admitted = step.value;
     const { roundId, opens, closes } = admitted.descriptor;
     if (round !== hex(roundId)) return [admitted, "wrong_round"];
     if (at < opens - CLOCK_SKEW_S) return [admitted, "not_open"];
