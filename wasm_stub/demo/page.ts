@@ -187,6 +187,7 @@ function drawReport(): void {
   show(held, "send-buttons");
   byId<HTMLButtonElement>("send").disabled = false;
   show(!!report, "bytes");
+  if (receipt?.bytesSent && answer?.round !== followed) show(false, "answer");
   byId("step-send").toggleAttribute("data-done", !!receipt?.bytesSent);
   words("send-words", sendWords(receipt, !!report));
   if (!receipt) return;

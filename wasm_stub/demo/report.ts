@@ -66,7 +66,7 @@ export function showBytes(plan: Plan, body: Uint8Array): void {
   );
   byId("bytes-table").replaceChildren(
     el("caption", {}, `The whole report: ${body.length} bytes`),
-    head("Part", "Bytes", "As hexadecimal digits"),
+    head("Part", "Bytes", "In hexadecimal"),
     el("tbody", {}, ...rows),
   );
   const cells = (slot: number): HTMLElement =>
