@@ -131,39 +131,52 @@ export async function measure(turns: number): Promise<{ samples: Samples; bytes:
   return { samples, bytes: [ours().length, (await theirs()).length] };
 }
 
-/** What a page goes through that joins, records, masks and sends. */
+/** What a page goes through. Milliseconds. */
 export interface Passed {
   readonly outcomes: string[];
   /** Tasks of 50 ms and more, as the browser reports them. */
   readonly longTasks: number;
-  /** The longest time that the main thread was not free, in milliseconds. */
+  /** The longest time between two turns of a timer that asks for one every few milliseconds. */
   readonly longest: number;
   readonly milliseconds: number;
 }
 
-/** One whole contribution by the built package, from the first line of the page to the answer. */
-export async function contribute(sdk: string, options: object, rows: number): Promise<Passed> {
+/** Watches the main thread while something happens in it. */
+async function watched(work: () => Promise<string[]>): Promise<Passed> {
   let longTasks = 0;
   new PerformanceObserver((list) => (longTasks += list.getEntries().length)).observe({
     entryTypes: ["longtask"],
   });
   const began = performance.now();
-  let [longest, last, going] = [0, began, true];
-  const channel = new MessageChannel();
-  channel.port1.onmessage = () => {
+  let [longest, last] = [0, began];
+  const timer = setInterval(() => {
     const now = performance.now();
     [longest, last] = [Math.max(longest, now - last), now];
-    if (going) channel.port2.postMessage(0);
-  };
-  channel.port2.postMessage(0);
-  const { init } = (await import(sdk)) as typeof import("../src/index.js");
-  const client = init({ ...options, consent: "granted" } as Parameters<typeof init>[0]);
-  for (let row = 0; row < rows; row++) void client.record("visit", { v: row % BUCKETS });
-  await client.ready;
-  await client.flush();
-  const outcomes = (await client.receipts()).map((it) => [it.outcome, it.token].join(" ").trim());
+  });
+  const outcomes = await work();
+  const milliseconds = performance.now() - began;
   // Long tasks are told a moment later.
   await new Promise((resolve) => setTimeout(resolve, 100));
-  going = false;
-  return { outcomes, longTasks, longest, milliseconds: performance.now() - began };
+  clearInterval(timer);
+  return { outcomes, longTasks, longest, milliseconds };
+}
+
+/** The baseline of a contribution: a page that does nothing for as long, on the same machine. */
+export async function idle(milliseconds: number): Promise<Passed> {
+  return watched(async () => {
+    await new Promise((resolve) => setTimeout(resolve, milliseconds));
+    return [];
+  });
+}
+
+/** One whole contribution by the built package, from the first line of the page to the answer. */
+export async function contribute(sdk: string, options: object, rows: number): Promise<Passed> {
+  return watched(async () => {
+    const { init } = (await import(sdk)) as typeof import("../src/index.js");
+    const client = init({ ...options, consent: "granted" } as Parameters<typeof init>[0]);
+    for (let row = 0; row < rows; row++) void client.record("visit", { v: row % BUCKETS });
+    await client.ready;
+    await client.flush();
+    return (await client.receipts()).map(({ outcome, token }) => `${outcome} ${token}`.trim());
+  });
 }
