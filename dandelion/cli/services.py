@@ -19,7 +19,7 @@ from collector.config import load_config as load_collector
 from collector.tokens import Scope, issue, revoke
 from dandelion.cli.asking import seconds
 from dandelion.cli.demo_page import DemoPage
-from dandelion.cli.demo_rounds import SCOPE, DemoRounds
+from dandelion.cli.demo_rounds import EPSILON_PERIOD, SCOPE, DemoRounds
 from dandelion.cli.deployment import FOLDER
 from dandelion.cli.http import Api
 from dandelion.cli.output import Fault, err, out, print_fields, print_json
@@ -95,6 +95,7 @@ def up(
         settings,
         scopes=(*settings.scopes, SCOPE),
         allowed_origins=(site.origin,),
+        epsilon_period=EPSILON_PERIOD,
         # A browser on this page comes back as soon as there may be a new round.
         collector={"pace": {"window_min_s": 1}},
     )

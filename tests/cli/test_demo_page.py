@@ -1,5 +1,6 @@
 """`dandelion up --demo`: a page on an origin of its own, and rounds while somebody looks at it."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -7,15 +8,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from email.message import Message
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
+from client_py.config import ClientConfig, PinnedConfig
 from dandelion.cli.demo_page import DemoPage
-from dandelion.cli.demo_rounds import QUERY, commuters
+from dandelion.cli.demo_rounds import QUERY, DemoRounds, commuters
+from dandelion.cli.http import Api
 from dandelion.cli.output import Fault
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +207,78 @@ def test_too_few_people_for_the_cohort_are_refused(folder: Path, tmp_path: Path)
     )
     assert done.returncode == 2
     assert "fewer people" in done.stderr
+
+
+class Admin:
+    """A collector's interface for commands: notes what it is asked to open, or refuses."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.opened = 0
+        self._refusal = refusal
+
+    async def get_async(self, path: str) -> Any:
+        assert path == "/v1/queries"
+        return {"queries": []}
+
+    async def admin_async(self, method: str, path: str, body: object = None) -> Any:
+        del method, body
+        if path == "/admin/v1/rounds":
+            if self._refusal:
+                raise Fault(self._refusal)
+            self.opened += 1
+            now = time.time()
+            return {"round": f"{self.opened:032x}", "opens": now, "closes": now + 3_600}
+        return {}
+
+    async def envelope(self, round_id: str) -> bytes:
+        del round_id
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+@asynccontextmanager
+async def rounds(admin: Admin) -> AsyncIterator[DemoRounds]:
+    """Running rounds of a collector that does not exist."""
+    pinned = PinnedConfig("http://127.0.0.1:9", b"c" * 32, (b"a" * 32, b"b" * 32))
+    made = DemoRounds(
+        cast("Api", admin), ClientConfig(pinned), cohort_min=5, people=10, duration_s=3_600
+    )
+    task = asyncio.create_task(made.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def settled() -> None:
+    """Lets everything run that can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_no_round_opens_while_nobody_looks() -> None:
+    """Every round takes from budgets of a month; one look opens one."""
+    admin = Admin()
+    async with rounds(admin) as running:
+        await settled()
+        assert admin.opened == 0
+        assert running.look()["state"] == "idle"
+        await settled()
+        assert admin.opened == 1
+        assert running.look()["round"] == f"{1:032x}"
+
+
+async def test_a_refusal_is_told_to_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exhausted budget, say; the command says so, too, and goes on."""
+    async with rounds(Admin("budget_exhausted: of the scope")) as running:
+        running.look()
+        await settled()
+        now = running.look()
+        assert (now["state"], now["round"]) == ("waiting", "")
+        assert "budget_exhausted" in now["reason"]
+    assert "budget_exhausted" in capsys.readouterr().err
 
 
 def test_the_people_are_always_the_same_ones() -> None:
