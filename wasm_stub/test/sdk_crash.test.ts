@@ -21,8 +21,9 @@ interface Ending {
 }
 
 /** Tells the story up to a step, then lets the person come back until nothing is waiting. */
-async function tellUpTo(step: number, story: Story): Promise<Ending> {
+async function tellUpTo(step: number, story: Story, told = false): Promise<Ending> {
   const world = new World();
+  world.told = told;
   world.rounds = ROUNDS;
   world.cut = step;
   void story(world);
@@ -58,11 +59,11 @@ async function check({ world }: Ending, step: number): Promise<void> {
   assert.equal(stored.length, 0, `step ${step}: a stored body was not delivered`);
 }
 
-async function everyStep(story: Story): Promise<number[]> {
+async function everyStep(story: Story, told = false): Promise<number[]> {
   const delivered: number[] = [];
   for (let step = 0; ; step++) {
     assert.ok(step < 100, "the story has no end");
-    const ending = await tellUpTo(step, story);
+    const ending = await tellUpTo(step, story, told);
     await check(ending, step);
     delivered.push(ending.world.taken.size);
     if (ending.whole) return delivered;
@@ -84,6 +85,15 @@ test("a page that is left", async () => {
   // Killed between charge and leaving, a round of this page is lost; never more than that.
   assert.equal(delivered.at(-1), 2);
   assert.ok(delivered.every((each) => each <= 2));
+});
+
+test("a page that is left at any moment while it opens and joins, and is gone at once", async () => {
+  const delivered = await everyStep((world) => open(world, 300), true);
+  assert.ok(delivered.some((each) => each === 2));
+});
+
+test("a worker that is told to leave at any moment, and is gone at once", async () => {
+  await everyStep((world) => open(world, 0), true);
 });
 
 test("a page that stays until its reports are due", async () => {

@@ -5,8 +5,8 @@ import { test } from "node:test";
 import { hex } from "../src/protocol/encoding.js";
 import type { Policy } from "../src/sdk/config.js";
 import type { Fields } from "../src/sdk/events.js";
-import { inside, noiseFor, PLAN, round, type Changes } from "./sdk_rounds.js";
-import { listing, problem, settle, World, type Tab } from "./sdk_world.js";
+import { inside, noiseFor, PINS, PLAN, round, type Changes } from "./sdk_rounds.js";
+import { kernel, listing, problem, settle, World, type Tab } from "./sdk_world.js";
 
 /** Two rounds of epsilon 1 and a little more, but not three. */
 const TWO_ROUNDS: Policy = { epsilonPeriod: 1.45 };
@@ -337,18 +337,31 @@ for (const [what, changes, token] of WRONG) {
   });
 }
 
-test("a refused suite: a client pinned to one of them leaves the other alone", async () => {
-  for (const [suites, sent] of [
-    [[1], 0],
-    [[1, 2], 1],
-  ] as const) {
+for (const [suites, sent] of [
+  [undefined, 1],
+  [[1], 0],
+  [[1, 2], 1],
+  [[2], 1],
+] as const) {
+  test(`a round of suite 2 where ${suites?.join(" or ") ?? "nothing"} is pinned`, async () => {
     const world = new World();
     world.rounds = [round(1, { suite: 2 })];
-    const { collector, helpers } = (await import("./sdk_rounds.js")).PINS;
-    await world.tab({ config: { collector, helpers, suites } }).client.flush();
+    let asked: readonly number[] = [];
+    const tab = world.tab(
+      { config: { ...PINS, ...(suites && { suites }) } },
+      {
+        kernel: (wanted) => {
+          asked = wanted;
+          return Promise.resolve(kernel);
+        },
+      },
+    );
+    await tab.client.flush();
     assert.equal(world.posts.length, sent);
-  }
-});
+    // What it may need is in the envelope, so that most pages load one kernel only.
+    assert.deepEqual(asked, [2]);
+  });
+}
 
 for (const changes of [
   { opens: 1_800_000_300, closes: 1_800_000_600 },

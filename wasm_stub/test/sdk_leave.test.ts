@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { hex } from "../src/protocol/encoding.js";
+import type { Env } from "../src/sdk/env.js";
 import type { Report } from "../src/sdk/store.js";
 import { inside, PLAN, round, type Round } from "./sdk_rounds.js";
-import { settle, World } from "./sdk_world.js";
+import { settle, World, type Tab } from "./sdk_world.js";
 
 /** A round whose reports have so many words of four bytes. */
 function wide(number: number, slots: number): Round {
@@ -137,7 +138,51 @@ test("a report that is under way when the page is left goes again: its request m
   assert.equal(world.posts[0]!.init.keepalive, false);
   tab.leave();
   assert.equal(world.posts[1]!.init.keepalive, true);
+  tab.leave();
+  assert.equal(world.posts.length, 2);
   assert.equal(world.bodies(world.rounds[0]!).length, 1);
+});
+
+/** Does something whenever a client draws a number: for its next visit, its due time, its coin. */
+function onDraw(world: World, act: (draw: number) => unknown): Partial<Env> {
+  let draws = 0;
+  return {
+    random: (array) => {
+      if (array instanceof Uint32Array) act(++draws);
+      crypto.getRandomValues(array);
+      if (array.byteLength === 32) world.secrets.drawn.push(new Uint8Array(array));
+      return array;
+    },
+  };
+}
+
+test("what is recorded while the page joins is in the report, once", async () => {
+  const world = new World();
+  world.rounds = [round()];
+  const draws: number[] = [];
+  const tab: Tab = world.tab(
+    {},
+    onDraw(world, (draw) => {
+      draws.push(draw);
+      // The third falls inside the transaction that has begun to read.
+      if (draw <= 3) void tab.client.record("flight", { carrier: "AA" });
+    }),
+  );
+  await tab.client.ready;
+  assert.equal(draws.length, 3);
+  tab.leave();
+  assert.deepEqual(inside(world.rounds[0]!, world.posts[0]!.body, world.secrets), [3, 0]);
+});
+
+test("a page that is left while it joins sends when it has joined", async () => {
+  const world = new World();
+  world.rounds = [round()];
+  const tab: Tab = world.tab(
+    {},
+    onDraw(world, (draw) => draw === 3 && tab.leave()),
+  );
+  await tab.client.ready;
+  assert.equal(world.posts.length, 1);
 });
 
 test("a page that joins while it is hidden sends at once", async () => {

@@ -55,6 +55,10 @@ test("a report that cannot be made is not charged", async () => {
     throw new RangeError("no");
   };
   await assert.rejects(commit(db, "a", {}, broken), RangeError);
+  // Not even the coin is kept: all of it or nothing.
+  let tossed = 0;
+  assert.equal(await commit(db, "a", {}, undefined, () => ++tossed < 0), "skipped");
+  assert.equal(tossed, 1);
   assert.equal(await known(db, "a"), false);
   assert.deepEqual(await store.pending(db), []);
 });

@@ -3,8 +3,8 @@
 
 import { IDBFactory } from "fake-indexeddb";
 
-import { kernel as fallback } from "../src/kernel/fallback.js";
 import type { Kernel } from "../src/kernel/kernel.js";
+import { loadKernel } from "../src/kernel/load.js";
 import { hex } from "../src/protocol/encoding.js";
 import type { Client } from "../src/sdk/api.js";
 import { start } from "../src/sdk/client.js";
@@ -20,12 +20,14 @@ globalThis.setTimeout = ((...call: Parameters<typeof setTimeout>) =>
 
 const verified = new Map<string, boolean>();
 
-/** The kernel in TypeScript, which need not verify the same signature in story after story. */
+const loaded = await loadKernel([1, 2]);
+
+/** A kernel that need not verify the same signature in story after story. */
 export const kernel: Kernel = {
-  ...fallback,
+  ...loaded,
   ed25519Verify: (...signed) => {
     const key = signed.map(hex).join();
-    const known = verified.get(key) ?? fallback.ed25519Verify(...signed);
+    const known = verified.get(key) ?? loaded.ed25519Verify(...signed);
     verified.set(key, known);
     return known;
   },
@@ -84,6 +86,8 @@ export class World {
   /** Steps so far at which a tab may be killed, and the one at which the next tab is. */
   steps = 0;
   cut = Infinity;
+  /** Whether it is told that it is being left, just before. */
+  told = false;
   gpc = false;
   readonly tabs: Tab[] = [];
   readonly locks = new Map<string, Tab>();
@@ -193,7 +197,10 @@ export class Tab {
 
   /** A point at which a process may end. */
   step(): void {
-    if (!this.dead && this.world.steps++ === this.world.cut) this.kill();
+    if (this.dead || this.world.steps++ !== this.world.cut) return;
+    this.world.cut = Infinity;
+    if (this.world.told) this.leave();
+    this.kill();
   }
 
   kill(): void {

@@ -37,14 +37,17 @@ const BEACON_BYTES_MAX = 60_000;
 const STEP_MS = 1000;
 /** Seconds until a body that left with the page is sent again: its answer is still on the way. */
 const LEFT_S = 15;
-/** Seconds until a tab tries again that found another one at work. */
-const BUSY_S = 5;
+/** The least seconds between two passes: another tab may be at work, or a clock be set. */
+const PASS_S = 5;
 /** The longest wait between two vain questions for rounds is a quarter of an hour. */
 const LISTING_WAIT_MAX_S = 900;
 const NOTES_MAX = 50;
+/** Where an envelope has the suite of its descriptor (section 3.1), to load what it may need. */
+const SUITE_AT = 4 + 10 + 1;
 
 /** A round that was paid for and has no body yet. */
 interface Held {
+  readonly kernel: Kernel;
   readonly admitted: Admitted;
   /** Unix seconds; drawn before the plan has run. */
   due: number;
@@ -57,7 +60,6 @@ interface Held {
 export function start(options: Options, env: Env): Client {
   const counts: Record<string, number> = {};
   let config: Config | undefined;
-  let kernel: Kernel | undefined;
   let wanted = options.consent === "granted";
   /** The open database is also the licence to act: whoever finds another one, stops. */
   let db: IDBDatabase | undefined;
@@ -67,7 +69,6 @@ export function start(options: Options, env: Env): Client {
   let stopListening = (): void => {};
   let line: Promise<unknown> = Promise.resolve();
   let vain = 0;
-  let busy = false;
   const held = new Set<Held>();
   const bodies = new Map<string, Report & { readonly body: Bytes }>();
   let notes: Receipt[] = [];
@@ -175,16 +176,17 @@ export function start(options: Options, env: Env): Client {
   async function run(all: boolean, early: boolean): Promise<void> {
     const mine = await opening;
     if (!mine || mine !== db || !allowed()) return;
-    busy = false;
     let listed: Listed[] = [];
     await alone(async () => {
       if (early || now() >= (await store.nextVisit(mine))) listed = await ask(mine);
     });
     const began = env.now();
     const before = bodies.size;
-    if (listed.length) kernel ??= await env.kernel().catch(() => void fault("kernel"));
-    if (!kernel) listed = [];
-    for (const each of listed) if (mine === db) await join(mine, each);
+    if (listed.length) {
+      const suites = listed.map(({ envelope }) => envelope[SUITE_AT]!);
+      const kernel = await env.kernel(suites).catch(() => void fault("kernel"));
+      for (const each of listed) if (kernel && mine === db) await join(mine, kernel, each);
+    }
     const made = makeHeld((each) => all || each.due <= now());
     if (made.length) await store.keep(mine, made).catch(() => fault("store"));
     // The time that plans take depends on the data, so it does not decide when a report leaves.
@@ -195,24 +197,19 @@ export function start(options: Options, env: Env): Client {
 
   /** Runs in one tab at a time; in this one not at all if another is at it. */
   async function alone(work: () => Promise<void>): Promise<void> {
+    const name = `dandelion ${config!.endpoint}`;
     if (!env.locks) return work();
-    await env.locks.request(`dandelion ${config!.endpoint}`, { ifAvailable: true }, (lock) => {
-      if (lock) return work();
-      busy = true;
-      return undefined;
-    });
+    await env.locks.request(name, { ifAvailable: true }, (lock) => lock && work());
   }
 
   async function sleepUntilNext(mine: IDBDatabase): Promise<void> {
-    const waiting = (await store.pending(mine)).filter((each) => each.body);
-    const times = [
-      await store.nextVisit(mine),
-      ...waiting.map((each) => each.notBefore),
-      ...[...held].map((each) => each.due),
-    ];
+    let next = await store.nextVisit(mine);
+    for (const each of held) next = Math.min(next, each.due);
+    for (const each of await store.pending(mine)) {
+      if (each.body) next = Math.min(next, each.notBefore);
+    }
     // Whole seconds are what `now` counts.
-    const next = Math.max(Math.ceil(Math.min(...times)), now() + (busy ? BUSY_S : 1));
-    env.wake(next, () => void pass());
+    env.wake(Math.max(Math.ceil(next), now() + PASS_S), () => void pass());
   }
 
   /** The open rounds; none if there is no list, and then a receipt says why. */
@@ -246,10 +243,10 @@ export function start(options: Options, env: Env): Client {
   }
 
   /** Steps 1 to 3 and 6; and all the others for a round that is not held. */
-  async function join(mine: IDBDatabase, listed: Listed): Promise<void> {
+  async function join(mine: IDBDatabase, kernel: Kernel, listed: Listed): Promise<void> {
     const at = now();
     const pause = (): Promise<void> => env.sleep(0);
-    const considered = await consider(kernel!, config!, listed, at, pause);
+    const considered = await consider(kernel, config!, listed, at, pause);
     if (mine !== db) return;
     if (!("0" in considered)) {
       fault("refused");
@@ -265,7 +262,7 @@ export function start(options: Options, env: Env): Client {
     let room = BEACON_BYTES_MAX - reportBytes;
     for (const each of held) room -= each.admitted.descriptor.reportBytes;
     const mayHold = env.holds && holdS > 0 && room >= 0 && !env.hidden();
-    const waiting: Held = { admitted, due: at + holdS * (1 - random() / 2), rows: [] };
+    const waiting: Held = { kernel, admitted, due: at + holdS * (1 - random() / 2), rows: [] };
     // In the set from now on, so that rows which are recorded meanwhile are not missed.
     if (mayHold) held.add(waiting);
     let masked: Masked | undefined;
@@ -276,7 +273,7 @@ export function start(options: Options, env: Env): Client {
       found = await store.commit(mine, charge, retention, plan.event, toss, (rows) => {
         waiting.rows = [...rows, ...waiting.rows];
         if (mayHold) return promised;
-        masked = make(kernel!, admitted, waiting.rows, promised, env.random);
+        masked = make(kernel, admitted, waiting.rows, promised, env.random);
         return masked.report;
       });
     } catch {
@@ -310,11 +307,11 @@ export function start(options: Options, env: Env): Client {
   function makeHeld(which: (each: Held) => boolean, changes: Partial<Report> = {}): Report[] {
     const made: Report[] = [];
     for (const each of held) {
-      const { admitted, rows, promised } = each;
+      const { kernel, admitted, rows, promised } = each;
       if (!promised || !which(each)) continue;
       held.delete(each);
       try {
-        const masked = make(kernel!, admitted, rows, { ...promised, ...changes }, env.random);
+        const masked = make(kernel, admitted, rows, { ...promised, ...changes }, env.random);
         announce(masked);
         made.push(masked.report);
       } catch {
@@ -340,8 +337,8 @@ export function start(options: Options, env: Env): Client {
     body: Bytes,
     leaving = false,
   ): Promise<void> {
-    const sent = { ...report, attempts: report.attempts + 1 };
     if (!leaving) bodies.set(report.ctx, { ...report, body });
+    const attempts = report.attempts + 1;
     let verdict: Verdict;
     let reply: Reply | undefined;
     try {
@@ -352,12 +349,12 @@ export function start(options: Options, env: Env): Client {
     }
     if (mine !== db) return;
     if (reply) await steer(mine, reply);
-    const about = { ...report.receipt, ...verdict, at: now(), attempts: sent.attempts };
-    if (verdict.outcome !== "waiting") return end(mine, sent, about);
+    const about = { ...report.receipt, ...verdict, at: now(), attempts };
+    if (verdict.outcome !== "waiting") return end(mine, report, about);
     fault("send");
-    const notBefore = now() + backoff(random, sent.attempts, reply?.retryAfter);
-    const later = { ...sent, notBefore, receipt: about };
-    if (bodies.has(report.ctx)) bodies.set(report.ctx, { ...later, body });
+    const notBefore = now() + backoff(random, attempts, reply?.retryAfter);
+    const later = { ...report, attempts, notBefore, receipt: about, body };
+    if (bodies.has(report.ctx)) bodies.set(report.ctx, later);
     await store.postpone(mine, later);
     tell(about);
     if (leaving) await sleepUntilNext(mine);

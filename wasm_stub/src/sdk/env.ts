@@ -9,7 +9,8 @@ import type { RandomBytes } from "./contribute.js";
 export interface Env {
   readonly idb: IDBFactory | undefined;
   readonly fetch: typeof fetch;
-  readonly kernel: () => Promise<Kernel>;
+  /** Loads a kernel that has these suites. */
+  readonly kernel: (suites: readonly number[]) => Promise<Kernel>;
   /** Milliseconds since 1970. */
   readonly now: () => number;
   readonly random: RandomBytes;
