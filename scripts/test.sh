@@ -11,7 +11,7 @@
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
-STAGES=(ruff types imports clippy rust vectors python)
+STAGES=(ruff types imports clippy rust vectors wasm sdk python)
 BESIDE_THE_OTHERS=python
 # Each starts servers of its own, so that more of them gain little and cost memory.
 PYTEST_WORKERS=2
@@ -47,6 +47,11 @@ stage_rust() { cargo_quiet test --features parallel; }
 
 # The committed vectors are what the code writes today.
 stage_vectors() { "$BIN/python" -m dandelion.vectors --check; }
+
+# The kernel for pages, compiled in another directory, has the same bytes.
+stage_wasm() { scripts/wasm.sh again; }
+
+stage_sdk() { scripts/sdk.sh test; }
 
 # A file's tests stay in one worker, and so share what is set up for them. The folder has a short
 # name, since the path of a socket may have a hundred characters; after a failure it stays.
@@ -130,7 +135,7 @@ pytest_args=("${@:2}")
 began=$SECONDS
 scripts/setup.sh </dev/null
 use_cargo_home
-case " ${stages[*]} " in *" python "*) require_redis; scripts/browsers.sh ;; esac
+case " ${stages[*]} " in *" python "*) require_redis; scripts/browsers.sh; scripts/sdk.sh ;; esac
 
 notes=$(mktemp -d)
 trap 'rm -rf "$notes"' EXIT

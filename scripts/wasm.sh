@@ -20,8 +20,8 @@ KERNEL=dandelion/kernel
 OUT=wasm_stub/build
 WORK=$KERNEL/target/wasm
 DEBIAN_PACKAGES=(rustc-web cargo-web rust-web-src lld)
-# For size; this level is the fastest, too. A page erases all memory after each use of a secret, so there must be no data in
-# it; and it starts with as little as holds a vector that a leaving page can send.
+# For size; this level is the fastest, too. A page erases all memory after each use of a secret, so
+# there must be no data in it; and it starts with as little as holds what a leaving page can send.
 FLAGS=(-Copt-level=s -Cpanic=abort -Ccodegen-units=1 -Ctarget-feature=-reference-types,-multivalue
     -Clink-arg=-zstack-size=16384 -Clink-arg=--initial-memory=131072)
 
