@@ -61,8 +61,8 @@ async def test_an_extension_contributes_one_report(
             worker = found[0] if found else await context.wait_for_event("serviceworker")
             await contributes_once(worker.evaluate, collector)
             alarms = await worker.evaluate("chrome.alarms.getAll()")
-    # The next question for rounds wakes the worker, which may have been ended by then.
-    assert [each["name"] for each in alarms] == [f"dandelion {collector.endpoint}"]
+        # The next question for rounds wakes the worker, which may have been ended by then.
+        assert [each["name"] for each in alarms] == [f"dandelion {collector.endpoint}"]
 
 
 async def contributes_once(

@@ -5,10 +5,13 @@
 // wakes the worker for what is waiting. Call `init` at the top level of the worker's script, each
 // time it starts; the manifest needs the permission `alarms` and the collector's origin.
 
+import { kernel } from "./kernel/fallback.js";
+import { loadKernel } from "./kernel/load.js";
 import type { Client } from "./sdk/api.js";
 import { start } from "./sdk/client.js";
 import type { Options } from "./sdk/config.js";
 import { commonEnv } from "./sdk/env.js";
+import { explainReceipt } from "./sdk/explain.js";
 
 export type { Client } from "./sdk/api.js";
 export type {
@@ -40,7 +43,12 @@ interface Alarms {
 export function init(options: Options): Client {
   const { chrome } = globalThis as { chrome?: { alarms?: Alarms } };
   const alarms = chrome?.alarms;
-  const common = commonEnv();
+  // A service worker cannot load anything later: `import()` is forbidden there.
+  const common = {
+    ...commonEnv(),
+    kernel: (suites: readonly number[]) => loadKernel(suites).catch(() => kernel),
+    words: () => Promise.resolve({ explainReceipt }),
+  };
   if (!alarms) {
     console.warn("dandelion: without the permission `alarms` nothing wakes this worker");
     return start(options, common);

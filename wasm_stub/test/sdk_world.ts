@@ -241,6 +241,7 @@ export class Tab {
         return Promise.race([world.answer(url, init, this), stopped]);
       }) as typeof fetch,
       kernel: () => Promise.resolve(kernel),
+      words: () => import("../src/sdk/explain.js"),
       now: () => world.now,
       random: (array) => {
         crypto.getRandomValues(array);

@@ -419,7 +419,7 @@ export function start(options: Options, env: Env): Client {
   async function explain(query: string): Promise<string> {
     try {
       const about = (await receipts()).filter((each) => each.query === query && each.plan).pop();
-      return about ? (await import("./explain.js")).explainReceipt(about) : "";
+      return about ? (await env.words()).explainReceipt(about) : "";
     } catch {
       fault("explain");
       return "";

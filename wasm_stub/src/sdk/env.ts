@@ -11,6 +11,8 @@ export interface Env {
   readonly fetch: typeof fetch;
   /** Loads a kernel that has these suites. */
   readonly kernel: (suites: readonly number[]) => Promise<Kernel>;
+  /** The words for receipts. */
+  readonly words: () => Promise<Pick<typeof import("./explain.js"), "explainReceipt">>;
   /** Milliseconds since 1970. */
   readonly now: () => number;
   readonly random: RandomBytes;
@@ -44,6 +46,7 @@ export function commonEnv(): Env {
     idb: secure ? globalThis.indexedDB : undefined,
     fetch: (...call) => fetch(...call),
     kernel: loadKernel,
+    words: () => import("./explain.js"),
     now: () => Date.now(),
     random: (array) => crypto.getRandomValues(array),
     locks: navigator.locks,
