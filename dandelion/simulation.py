@@ -3,18 +3,23 @@
 For reading the protocol as a program, for attacks in tests, and for trying parameters. It keeps the
 rules that make the sums right; what makes a service (durability, time, authentication) it leaves
 out. Randomness is an argument.
+
+`released_sums` is the same round without cryptography, for millions of clients in seconds: the sums
+of their rows with the noise that helpers add, drawn as they draw it.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
+from dandelion import kernel
 from dandelion.descriptor import Descriptor, Envelope, HelperEntry, sign_descriptor
 from dandelion.encoding import identity_of
 from dandelion.errors import RuleError, WireError
 from dandelion.messages import Answer, Ask, Release, Report, ShardRelease
-from dandelion.params import KEY_BYTES, SEED_BYTES
+from dandelion.params import KEY_BYTES, SEED_BYTES, SUITE_X25519_CHACHA20
 from dandelion.schemes import oneshot
 
 RandomBytes = Callable[[int], bytes]
@@ -167,3 +172,23 @@ class MemoryRound:
         if not self.collector.accept(body):
             raise WireError("bad_release", "a fresh key was seen before")
         return body
+
+
+def released_sums(
+    exact: npt.NDArray[np.int64], noise_var: int, helpers: int, random: RandomBytes
+) -> npt.NDArray[np.int64]:
+    """What a round would release for these sums (docs/protocol.md section 7).
+
+    Args:
+        exact: sums over all clients, shape (slots,), as `dandelion.queries.columns.sums` gives.
+        noise_var: variance of one helper's noise per slot.
+        helpers: how many add noise.
+        random: returns that many random bytes.
+    """
+    noisy = exact.copy()
+    for _ in range(helpers):
+        drawn = kernel.discrete_gaussian(
+            SUITE_X25519_CHACHA20, random(SEED_BYTES), noise_var, len(exact)
+        )
+        noisy += np.frombuffer(drawn, dtype="<i8")
+    return noisy

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from dandelion.cli import asking, bench, contributing, demo, services, verify
+from dandelion.cli import asking, bench, contributing, demo, registry, services, verify
 from dandelion.cli.output import Fault, err
 from dandelion.errors import DandelionError
 
@@ -27,6 +27,7 @@ app.command(rich_help_panel=RUN)(services.collector)
 app.command(rich_help_panel=RUN)(services.helper)
 app.add_typer(services.keys, name="keys", rich_help_panel=RUN)
 app.add_typer(services.config, name="config", rich_help_panel=RUN)
+app.add_typer(registry.registry, name="registry", rich_help_panel=ASK)
 app.add_typer(asking.query, name="query", rich_help_panel=ASK)
 app.add_typer(asking.rounds, name="rounds", rich_help_panel=ASK)
 app.add_typer(asking.results, name="results", rich_help_panel=ASK)

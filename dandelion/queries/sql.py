@@ -195,6 +195,13 @@ class _Compiler:
             aggregates[0].at.refuse(
                 f"needs {plan.slots} slots of at most {SLOTS_MAX}; ask for fewer bins or groups"
             )
+        try:
+            plan.encode()
+        except WireError as error:
+            (self._question.group or aggregates[0].at).refuse(
+                f"makes a plan that cannot be sent ({error.detail}); declare fewer or shorter "
+                "values, or write a shorter question"
+            )
         if plan.l2sq >= INTEGER_END:
             aggregates[0].at.refuse(
                 "one client could move the sums too far; lower rows_max or declare a smaller range"

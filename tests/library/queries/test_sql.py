@@ -247,6 +247,18 @@ def test_too_long_a_question_is_refused_unread() -> None:
     assert "longer" in refused("SELECT " + " " * SQL_CHARS_MAX).reason
 
 
+def test_a_plan_that_is_too_long_is_refused_where_it_is_grouped() -> None:
+    """Group values are part of the plan; 8,000 of them do not fit."""
+    values = [f"value {number:05}" for number in range(8_000)]
+    registry = Registry.from_object(
+        {"events": {"e": {"columns": {"c": {"kind": "category", "values": values}}}}}
+    )
+    with pytest.raises(SqlRefused) as caught:
+        compiled("SELECT c, COUNT(*) FROM e GROUP BY c", registry=registry)
+    assert caught.value.column == 36
+    assert "fewer or shorter values" in caught.value.reason
+
+
 def test_more_slots_than_a_vector_may_have_are_refused() -> None:
     """16 groups of 2^17 bins are too many; the refusal counts them."""
     registry = Registry.from_object(
