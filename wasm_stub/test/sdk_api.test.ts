@@ -105,7 +105,11 @@ for (const [what, options] of OPTIONS) {
   });
 }
 
-for (const endpoint of ["https://collector.example/", "http://localhost:8080", "http://127.0.0.1:1"]) {
+for (const endpoint of [
+  "https://collector.example/",
+  "http://localhost:8080",
+  "http://127.0.0.1:1",
+]) {
   test(`control: ${endpoint} can be used`, async () => {
     const world = new World();
     const tab = world.tab({ endpoint });
@@ -226,15 +230,16 @@ test("`explain` says in words what a query makes this client do", async () => {
   await tab.client.ready;
   assert.equal(
     await tab.client.explain("carriers"),
-    "The question, as asked: “SELECT carrier, COUNT(*) FROM flight GROUP BY carrier”. Your client " +
-      "looks at its own records of “flight” and uses at most 4 records, drawn at random if there " +
-      "are more. From each of them it takes that the record exists, for the carrier it belongs to " +
-      "(AA, UA; a record with any other value is left out). The result is a list of 2 numbers. If " +
-      "nothing matches it sends zeros, so taking part says nothing about what is recorded. The " +
-      "list is masked before it is sent. Only its sum over at least 1000 clients becomes " +
-      "readable, after 2 independent helpers have each added random noise. The promise is epsilon " +
-      "1, delta 1e-8: with your records or with zeros in their place, any published result is at " +
-      "most 2.72 times as likely, except with a probability of about 1e-8.",
+    "The question, as asked: “SELECT carrier, COUNT(*) FROM flight GROUP BY carrier”. Your " +
+      "client looks at its own records of “flight” and uses at most 4 records, drawn at " +
+      "random if there are more. From each of them it takes that the record exists, for the " +
+      "carrier it belongs to (AA, UA; a record with any other value is left out). The result " +
+      "is a list of 2 numbers. If nothing matches it sends zeros, so taking part says " +
+      "nothing about what is recorded. The list is masked before it is sent. Only its sum " +
+      "over at least 1000 clients becomes readable, after 2 independent helpers have each " +
+      "added random noise. The promise is epsilon 1, delta 1e-8: with your records or with " +
+      "zeros in their place, any published result is at most 2.72 times as likely, except " +
+      "with a probability of about 1e-8.",
   );
   assert.equal(await tab.client.explain("never heard of it"), "");
 });

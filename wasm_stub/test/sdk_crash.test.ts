@@ -87,7 +87,7 @@ test("a page that is left", async () => {
   assert.ok(delivered.every((each) => each <= 2));
 });
 
-test("a page that is left at any moment while it opens and joins, and is gone at once", async () => {
+test("a page that is left at any moment while it joins, and is gone at once", async () => {
   const delivered = await everyStep((world) => open(world, 300), true);
   assert.ok(delivered.some((each) => each === 2));
 });

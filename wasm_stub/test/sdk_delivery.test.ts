@@ -216,7 +216,7 @@ test("back-off doubles its bound up to a minute; a day is the most a server can 
   assert.equal(backoff(() => 1, 1, 10 ** 9), 86_401);
 });
 
-test("a list that cannot be had is asked for again, ever more rarely, and a receipt says why", async () => {
+test("a list that cannot be had is asked for again, and a receipt says why", async () => {
   const world = new World();
   world.window = "never";
   world.onListing = () => new Response("busy", { status: 503, headers: { "retry-after": "9" } });

@@ -141,7 +141,9 @@ function alarms(): { set: Alarm[]; ring: (name: string) => void; cleared: string
     alarms: {
       create: (name: string, { when }: { when: number }) => set.push({ name, when }),
       clear: (name: string) => cleared.push(name),
-      onAlarm: { addListener: (listener: (alarm: { name: string }) => void) => heard.push(listener) },
+      onAlarm: {
+        addListener: (listener: (alarm: { name: string }) => void) => heard.push(listener),
+      },
     },
   });
   return { set, ring: (name) => heard.forEach((each) => each({ name })), cleared };
@@ -181,7 +183,7 @@ test("a row that an extension has recorded outlives its worker", async () => {
   first.close();
 });
 
-test("an extension without the permission for alarms works while it runs, and says so", async () => {
+test("an extension without alarms works while it runs, and says so", async () => {
   const warnings: unknown[] = [];
   const { warn } = console;
   console.warn = (...words) => void warnings.push(...words);

@@ -129,12 +129,13 @@ test("of unanswered reports as many leave with the page as fit", async () => {
   assert.ok(sum <= 60_000);
 });
 
-test("a report that is under way when the page is left goes again: its request may be cut", async () => {
+test("a report that is under way when the page is left goes again", async () => {
   const world = new World();
   world.rounds = [round()];
   world.onPost = () => new Promise(() => {});
   const tab = world.tab({ holdS: 0 });
   await settle();
+  // This request may be cut.
   assert.equal(world.posts[0]!.init.keepalive, false);
   tab.leave();
   assert.equal(world.posts[1]!.init.keepalive, true);
@@ -206,7 +207,8 @@ test("a page that is left before it has joined owes nothing", async () => {
 });
 
 for (const allowed of [true, false]) {
-  test(`without keepalive: ${allowed ? "a beacon if it is allowed" : "else the next page"}`, async () => {
+  const who = allowed ? "a beacon if it is allowed" : "else the next page";
+  test(`without keepalive: ${who}`, async () => {
     const world = new World();
     world.rounds = [round()];
     const beacons: string[] = [];

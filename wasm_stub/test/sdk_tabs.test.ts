@@ -7,7 +7,8 @@ import { settle, World, type Tab } from "./sdk_world.js";
 
 /** Opens tabs at the same moment and leaves them one after the other. */
 async function together(world: World, count: number, locks: boolean): Promise<Tab[]> {
-  const tabs = Array.from({ length: count }, () => world.tab({}, locks ? {} : { locks: undefined }));
+  const changes = locks ? {} : { locks: undefined };
+  const tabs = Array.from({ length: count }, () => world.tab({}, changes));
   await Promise.all(tabs.map((each) => each.client.ready));
   for (const each of tabs) each.leave();
   await settle();
@@ -15,7 +16,7 @@ async function together(world: World, count: number, locks: boolean): Promise<Ta
 }
 
 for (const locks of [true, false]) {
-  test(`three tabs make one report and one charge, ${locks ? "with" : "without"} locks`, async () => {
+  test(`three tabs make one report and one charge, locks: ${locks}`, async () => {
     const world = new World();
     world.rounds = [round(1), round(2)];
     await together(world, 3, locks);

@@ -93,8 +93,8 @@ export interface Options {
   /** Told of every receipt when it is written. What it throws is swallowed. */
   readonly onReceipt?: (receipt: Receipt) => void;
   /**
-   * Told of every report when it is made, before it is sent, for pages that show what leaves. Called
-   * while the page is left, too, so it has to be quick. What it throws is swallowed.
+   * Told of every report when it is made, before it is sent, for pages that show what leaves. It is
+   * called while the page is left, too, so it has to be quick. What it throws is swallowed.
    */
   readonly onReport?: (made: MadeReport) => void;
 }
