@@ -148,3 +148,18 @@ for (const kernel of KERNELS) {
     }
   });
 }
+
+test("wasm: no memory remembers a secret or a value", async (t) => {
+  const memories: WebAssembly.Memory[] = [];
+  const { instantiate } = WebAssembly;
+  t.mock.method(WebAssembly, "instantiate", async (bytes: BufferSource) => {
+    const made = await instantiate(bytes);
+    memories.push(made.instance.exports["memory"] as WebAssembly.Memory);
+    return made;
+  });
+  const kernel = await loadKernel();
+  const { round, maskKeys } = roundOf(bytes(vectors("mask")[0]!.input["descriptor"]));
+  kernel.mask(round, kernel.sha256(ascii("secret")), maskKeys, new Array<number>(50_000).fill(7));
+  assert.equal(memories.length, 1);
+  assert.ok(new Uint8Array(memories[0]!.buffer).every((byte) => byte === 0));
+});
