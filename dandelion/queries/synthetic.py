@@ -24,14 +24,15 @@ def simulated_sums(plan: Plan, event: EventSchema, clients: int, draw: np.random
     some have more than count.
     """
     total = np.zeros(plan.slots, dtype=np.int64)
-    for rows in _rows(plan, event, clients, draw):
+    for rows in drawn_rows(plan, event, clients, draw):
         total += sums(plan, rows, draw)
     return total
 
 
-def _rows(
+def drawn_rows(
     plan: Plan, event: EventSchema, clients: int, draw: np.random.Generator
 ) -> Iterator[Rows]:
+    """The rows of those clients, some clients at a time; only columns that the plan looks at."""
     block = max(1, _BLOCK // plan.rows_max)
     names = _named(plan)
     for start in range(0, clients, block):

@@ -11,7 +11,7 @@ import sys
 from tests.bench import table
 from tests.bench.record import ROOT
 
-BENCHMARKS = ("kernel", "ingest", "scale", "store")
+BENCHMARKS = ("kernel", "ingest", "scale", "simulate", "store")
 
 
 def main() -> None:
