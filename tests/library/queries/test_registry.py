@@ -142,7 +142,7 @@ def test_no_text_ends_in_anything_but_a_refusal(text: str) -> None:
             Registry.from_yaml(document)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(registry_objects())
 def test_a_registry_survives_yaml_and_json(document: dict[str, Any]) -> None:
     """What is written down is what was declared."""
@@ -151,7 +151,7 @@ def test_a_registry_survives_yaml_and_json(document: dict[str, Any]) -> None:
     assert Registry.from_object(json.loads(json.dumps(registry.to_object()))) == registry
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(registry_objects())
 def test_a_place_is_found_for_every_path(document: dict[str, Any]) -> None:
     """Each column's key stands at the place that is said."""
@@ -168,6 +168,7 @@ def test_the_published_json_schema_is_the_code_s() -> None:
     assert json.loads(COMMITTED.read_text()) == json_schema()
 
 
+@settings(max_examples=30)
 @given(registry_objects())
 def test_the_json_schema_takes_what_the_reader_takes(document: dict[str, Any]) -> None:
     """An editor that has it does not complain of a good registry."""

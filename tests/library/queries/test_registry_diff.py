@@ -106,7 +106,7 @@ def test_what_weakens_privacy_comes_first() -> None:
     assert marks == [(True, False), (True, False), (False, True), (False, True), (False, False)]
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(registry_objects())
 def test_nothing_changes_between_a_registry_and_itself(document: dict[str, Any]) -> None:
     """Also when it was written down and read in between."""
