@@ -91,6 +91,7 @@ test("the same bytes are stored, for the case that they are lost on the way", as
   tab.kill();
   const [stored] = await world.all<Report>("reports");
   assert.equal(hex(stored!.body!), hex(world.posts[0]!.body));
+  assert.deepEqual([stored!.attempts, stored!.receipt.attempts], [1, 1]);
   // Too early: the answer may be on its way to the page that was left.
   world.onPost = undefined;
   world.now += 10_000;

@@ -87,6 +87,7 @@ export function make(
     // Zeros, and the word for what went wrong.
   }
   const body = mask(kernel, descriptor, random(new Uint8Array(32)), values);
-  const receipt = { ...promised.receipt, bytesSent: body.length, fault };
+  const { attempts } = promised;
+  const receipt = { ...promised.receipt, attempts, bytesSent: body.length, fault };
   return { report: { ...promised, body, receipt }, values };
 }
