@@ -1,11 +1,12 @@
 # The verbs. Each sets up what it needs; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers slowloris overload schema wasm wasm-reproducible sdk demo-browser bench-browser lock clean
+.PHONY: help setup demo test coverage check lint format types vectors bench million soak plots chaos simulate-faults simulate-mutants failovers slowloris overload schema wasm wasm-reproducible sdk demo-browser bench-browser leave lock clean
 
 CLIENTS ?= 20000
 SEED ?= 1
 EPSILON ?= 1
 SECONDS ?= 600
+RUNS ?= 60
 MINUTES ?= 10
 ARGS ?=
 SEEDS ?= 0:1000
@@ -97,6 +98,11 @@ demo-browser: setup sdk ## the demo page: take part in a browser beside simulate
 
 bench-browser: setup sdk ## the browser SDK in Chromium beside Divvi Up's client, into the record; ARGS=--dry
 	@$(BIN)/python -m tests.bench.bench_browser $(ARGS)
+
+leave: setup sdk ## reports of pages left at once, Chromium, RUNS=60 each; ARGS="--firefox --record"
+	@scripts/browsers.sh
+	@case "$(ARGS)" in *--firefox*) scripts/browsers.sh firefox ;; esac
+	@$(BIN)/python -m tests.browser.leave --runs $(RUNS) $(ARGS)
 
 lock: ## write requirements.lock anew; ARGS="--upgrade" for newer versions
 	@scripts/lock.sh $(ARGS)

@@ -12,11 +12,9 @@ from playwright.async_api import Browser, BrowserContext, async_playwright
 # Milliseconds. Far more than a busy machine needs; a page that hangs ends here.
 PATIENCE_MS: Final = 60_000
 _NAMES: Final = ("chromium", "chromium-browser")
-# Pages of one site share few processes, so that hundreds of pages fit into a small machine.
 # Whatever the browser itself wants of the world goes to a proxy that is not there; loopback
 # addresses need none.
 _ARGUMENTS: Final = (
-    "--renderer-process-limit=4",
     "--disable-dev-shm-usage",
     "--proxy-server=127.0.0.1:9",
 )

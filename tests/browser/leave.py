@@ -23,7 +23,7 @@ RUNS: Final = 60
 WAYS: Final = ("navigate", "close")
 PROMISE: Final = ">= 95"
 # How long an answer may take that does not come.
-GRACE_S: Final = 5.0
+GRACE_S: Final = 3.0
 _VISIT: Final = "([options, rows]) => visit(options, 'flight', rows)"
 _ROWS: Final = [{"carrier": "UA", "dep_delay": 7}]
 

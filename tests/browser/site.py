@@ -5,6 +5,7 @@ serves any number of clients from few processes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -40,7 +41,7 @@ class Site:
         app.router.add_get("/favicon.ico", self._none)
         app.router.add_get("/{name}.js", self._own)
         app.router.add_get("/files/{name}", self._file)
-        app.router.add_static("/sdk", DIST)
+        app.router.add_get("/sdk/{path:.+}", self._built)
         app.on_response_prepare.append(self._note)
         self._runner = web.AppRunner(app)
 
@@ -63,8 +64,20 @@ class Site:
     async def _own(self, request: web.Request) -> web.FileResponse:
         return _script(HERE / f"{request.match_info['name']}.js")
 
+    async def _built(self, request: web.Request) -> web.Response:
+        content = built().get(request.match_info["path"])
+        if content is None:
+            raise web.HTTPNotFound
+        return web.Response(body=content, content_type=_SCRIPT)
+
     async def _file(self, request: web.Request) -> web.FileResponse:
         return _script(self._files[request.match_info["name"]])
+
+
+@cache
+def built() -> dict[str, bytes]:
+    """The scripts of the built package as they were when first asked for, by path."""
+    return {str(path.relative_to(DIST)): path.read_bytes() for path in DIST.rglob("*.js")}
 
 
 def _page(policy: str, script: str) -> Handler:
