@@ -1,6 +1,8 @@
 """`dandelion registry` as a person meets it: findings with their places, and exit codes."""
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from typer.testing import CliRunner, Result
 from dandelion.cli import registry as commands
 from dandelion.cli.app import app
 from dandelion.cli.output import Fault
+from dandelion.queries import lint
+from dandelion.queries.schema import CategoryColumn, EventSchema, NumberColumn
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = ROOT / "dandelion" / "queries" / "examples" / "flights.yaml"
@@ -204,3 +208,27 @@ def test_rows_of_a_sample_are_limited_in_number(monkeypatch: pytest.MonkeyPatch)
     assert refused(*words)[1] == 2
     monkeypatch.setattr(commands, "_SAMPLE_ROWS_MAX", 11)
     assert run(*words).exit_code == 0
+
+
+PAGE = (ROOT / "docs" / "registry.md").read_text()
+
+
+def test_the_example_of_the_page_has_nothing_to_object_to(tmp_path: Path) -> None:
+    """Before its own day of expiry."""
+    path = tmp_path / "page.yaml"
+    path.write_text(PAGE.split("```yaml\n")[1].split("```")[0])
+    done = run("lint", path, "--on", "2027-01-01")
+    assert done.stdout == "0 faults, 0 warnings\n"
+    assert "[expired]" in run("lint", path, "--on", "2027-06-01").stdout
+
+
+def test_the_page_names_every_key_and_every_rule() -> None:
+    """What a registry may say, and what is said about it."""
+    keys = PAGE.split("## Keys")[1].split("\n## ")[0]
+    models = (EventSchema, CategoryColumn, NumberColumn)
+    for name in {field for model in models for field in model.model_fields}:
+        assert re.search(rf"^\| .*`{name}`", keys, re.MULTILINE), name
+    rules = set(re.findall(r'"([a-z]+-[a-z]+|expired|schema)"', inspect.getsource(lint)))
+    assert len(rules) == 8
+    for rule in rules:
+        assert f"`{rule}`" in PAGE, rule
