@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,66 @@ def test_together_is_one_by_one(
     expected = np.sum(alone, axis=0) if alone else np.zeros(plan.slots)
     found = sums(plan, together(clients), np.random.default_rng(1))
     assert found.tolist() == expected.tolist()
+
+
+MEASURES = [
+    {"op": "count", "scale": 1, "column": "alpha"},
+    {"op": "count", "scale": 1, "column": "beta"},
+    {"op": "sum", "scale": 2, "column": "beta", "lo": -9, "hi": 9, "centre": 1},
+    {"op": "count", "scale": 1},
+]
+CORNERS: list[list[dict[str, Any]]] = [
+    [{"alpha": "AA", "beta": -1.5}, {"alpha": None, "beta": None}],
+    [{"alpha": "BB", "beta": 100.0}, {"alpha": "AA", "beta": -0.5}],
+]
+
+
+@pytest.mark.parametrize(
+    "where, expected",
+    [
+        ([], [3, 3, 2 * (-2 + 9 - 1 - 3), 4]),
+        ([{"column": "beta", "test": "lt", "value": -1}], [1, 1, 2 * (-2 - 1), 1]),
+        ([{"column": "beta", "test": "ne", "value": 9}], [3, 3, 2 * (-2 + 9 - 1 - 3), 3]),
+        ([{"column": "alpha", "test": "ne", "value": "BB"}], [2, 2, 2 * (-2 - 1 - 2), 2]),
+        ([{"column": "alpha", "test": "ne", "value": "nobody"}], [3, 3, 2 * (-2 + 9 - 1 - 3), 3]),
+        ([{"column": "alpha", "test": "eq", "value": "nobody"}], [0, 0, 0, 0]),
+        # A text is no number, and then no value of that column either.
+        ([{"column": "alpha", "test": "ne", "value": 5}], [0, 0, 0, 0]),
+        ([{"column": "beta", "test": "eq", "value": "AA"}], [0, 0, 0, 0]),
+    ],
+)
+def test_corners_are_those_of_one_by_one(where: list[dict[str, Any]], expected: list[int]) -> None:
+    """Rounding down below zero, nulls that satisfy nothing, texts where numbers are asked for."""
+    plan = plan_of(MEASURES, where)
+    found = sums(plan, together(CORNERS), np.random.default_rng(1))
+    alone = [plan.execute(client, lambda n, k: range(k)) for client in CORNERS]
+    assert found.tolist() == np.sum(alone, axis=0).tolist() == expected
+
+
+def test_a_text_is_no_value_of_a_column_that_is_summed() -> None:
+    """What is counted of a number column is numbers only."""
+    plan = plan_of([MEASURES[0], {**MEASURES[2], "column": "alpha"}], [])
+    found = sums(plan, together(CORNERS), np.random.default_rng(1))
+    alone = [plan.execute(client, lambda n, k: range(k)) for client in CORNERS]
+    assert found.tolist() == np.sum(alone, axis=0).tolist() == [0, 0]
+
+
+def plan_of(measures: list[dict[str, Any]], where: list[dict[str, Any]]) -> Plan:
+    """A plan of these measures, of which 7 rows of a client count."""
+    return Plan.parse(
+        {
+            "query": "q",
+            "sql": "SELECT",
+            "event": "e",
+            "epsilon": "1",
+            "delta": "1e-8",
+            "kind": "aggregate",
+            "rows_max": 7,
+            "measures": measures,
+            "outputs": [{"op": "count", "name": "n", "measure": 0}],
+        }
+        | ({"where": where} if where else {})
+    )
 
 
 def test_no_more_rows_of_a_client_count_than_may() -> None:
