@@ -52,6 +52,7 @@ case ${1:-} in
         fi
         say "Built: $PACKAGE/dist"
         ;;
-    test) cd "$PACKAGE" && npm test --silent ;;
+    # What was built is judged as it is: tests in a browser may be using it.
+    test) cd "$PACKAGE" && npm test --silent && npm run --silent size && npm run --silent package ;;
     *) fail "no '$1'; there is: test" ;;
 esac

@@ -135,7 +135,8 @@ pytest_args=("${@:2}")
 began=$SECONDS
 scripts/setup.sh </dev/null
 use_cargo_home
-case " ${stages[*]} " in *" python "*) require_redis; scripts/browsers.sh; scripts/sdk.sh ;; esac
+case " ${stages[*]} " in *" python "*) require_redis; scripts/browsers.sh ;; esac
+case " ${stages[*]} " in *" python "* | *" sdk "*) scripts/sdk.sh ;; esac
 
 notes=$(mktemp -d)
 trap 'rm -rf "$notes"' EXIT

@@ -14,7 +14,12 @@ const ROOT = dirname(fileURLToPath(import.meta.url));
 process.chdir(ROOT);
 
 const WASM = "build/kernel.wasm";
-const ENTRIES = ["index", "worker", "extension"];
+const ENTRIES = ["index", "worker"];
+/**
+ * Each in one file: what they have in common with the others would else be cut into files which a
+ * page that only takes part would have to load one by one. A service worker may load nothing later.
+ */
+const APART = ["extension", "inspect"];
 /** Loaded by `import()` when wanted. Each has a file name of its own, since the IIFE names it too. */
 const LAZY = ["kernel/fallback", "sdk/explain"];
 
@@ -51,14 +56,14 @@ const common = {
   legalComments: "none",
 };
 
-async function buildModules(names) {
+async function buildModules(names, splitting) {
   await esbuild.build({
     ...common,
     entryPoints: Object.fromEntries(names.map((name) => [name, `src/${name}.ts`])),
     outdir: "dist",
     format: "esm",
     minify: true,
-    splitting: true,
+    splitting,
     chunkNames: "chunks/[name]-[hash]",
     plugins: [inlineWasm],
   });
@@ -66,13 +71,11 @@ async function buildModules(names) {
 
 async function buildPackage() {
   rmSync("dist", { recursive: true, force: true });
-  await buildModules([...ENTRIES, ...LAZY]);
-  // Apart: what it has in common with the client would else be cut into files of their own, which a
-  // page that only takes part would have to load one by one.
-  await buildModules(["inspect"]);
+  await buildModules([...ENTRIES, ...LAZY], true);
+  await buildModules(APART, false);
   await esbuild.build({
     ...common,
-    entryPoints: ["src/index.ts"],
+    entryPoints: ["src/iife.ts"],
     outfile: "dist/dandelion.iife.js",
     format: "iife",
     globalName: "dandelion",

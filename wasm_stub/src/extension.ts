@@ -6,26 +6,14 @@
 // time it starts; the manifest needs the permission `alarms` and the collector's origin.
 
 import { kernel } from "./kernel/fallback.js";
-import { loadKernel } from "./kernel/load.js";
 import type { Client } from "./sdk/api.js";
 import { start } from "./sdk/client.js";
 import type { Options } from "./sdk/config.js";
 import { commonEnv } from "./sdk/env.js";
 import { explainReceipt } from "./sdk/explain.js";
+import * as joining from "./sdk/joining.js";
 
-export type { Client } from "./sdk/api.js";
-export type {
-  Consent,
-  MadeReport,
-  Options,
-  PinnedConfig,
-  Policy,
-  Registry,
-  Retention,
-} from "./sdk/config.js";
-export type { Fields } from "./sdk/events.js";
-export type { Outcome, Receipt } from "./sdk/receipts.js";
-export type { Row, StoredEvent } from "./sdk/store.js";
+export type * from "./sdk/types.js";
 
 /** What is used of `chrome.alarms`. */
 interface Alarms {
@@ -45,8 +33,9 @@ export function init(options: Options): Client {
   const alarms = chrome?.alarms;
   // A service worker cannot load anything later: `import()` is forbidden there.
   const common = {
-    ...commonEnv(),
-    kernel: (suites: readonly number[]) => loadKernel(suites).catch(() => kernel),
+    ...commonEnv(() => Promise.resolve(joining)),
+    kernel: (_: unknown, suites: readonly number[]) =>
+      joining.loadKernel(suites).catch(() => kernel),
     words: () => Promise.resolve({ explainReceipt }),
   };
   if (!alarms) {

@@ -5,19 +5,7 @@ import { start } from "./sdk/client.js";
 import type { Options } from "./sdk/config.js";
 import { pageEnv } from "./sdk/env.js";
 
-export type { Client } from "./sdk/api.js";
-export type {
-  Consent,
-  MadeReport,
-  Options,
-  PinnedConfig,
-  Policy,
-  Registry,
-  Retention,
-} from "./sdk/config.js";
-export type { Fields } from "./sdk/events.js";
-export type { Outcome, Receipt } from "./sdk/receipts.js";
-export type { Row, StoredEvent } from "./sdk/store.js";
+export type * from "./sdk/types.js";
 
 /**
  * Starts a client of one collector and returns it at once.
@@ -26,5 +14,5 @@ export type { Row, StoredEvent } from "./sdk/store.js";
  * console and counts the fault `config`. Before consent is `granted` nothing is stored or sent.
  */
 export function init(options: Options): Client {
-  return start(options, pageEnv(options));
+  return start(options, pageEnv(options, () => import("./sdk/joining.js")));
 }

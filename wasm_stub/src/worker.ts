@@ -6,21 +6,9 @@ import { start } from "./sdk/client.js";
 import type { Options } from "./sdk/config.js";
 import { commonEnv } from "./sdk/env.js";
 
-export type { Client } from "./sdk/api.js";
-export type {
-  Consent,
-  MadeReport,
-  Options,
-  PinnedConfig,
-  Policy,
-  Registry,
-  Retention,
-} from "./sdk/config.js";
-export type { Fields } from "./sdk/events.js";
-export type { Outcome, Receipt } from "./sdk/receipts.js";
-export type { Row, StoredEvent } from "./sdk/store.js";
+export type * from "./sdk/types.js";
 
 /** Starts a client; see `init` of the page. `holdS` and `beacon` mean nothing here. */
 export function init(options: Options): Client {
-  return start(options, commonEnv());
+  return start(options, commonEnv(() => import("./sdk/joining.js")));
 }

@@ -350,7 +350,7 @@ for (const [suites, sent] of [
     const tab = world.tab(
       { config: { ...PINS, ...(suites && { suites }) } },
       {
-        kernel: (wanted) => {
+        kernel: (_, wanted) => {
           asked = wanted;
           return Promise.resolve(kernel);
         },

@@ -240,6 +240,7 @@ export class Tab {
         });
         return Promise.race([world.answer(url, init, this), stopped]);
       }) as typeof fetch,
+      joining: () => import("../src/sdk/joining.js"),
       kernel: () => Promise.resolve(kernel),
       words: () => import("../src/sdk/explain.js"),
       now: () => world.now,

@@ -13,10 +13,10 @@ import type { Bytes, Kernel } from "../kernel/kernel.js";
 import type { Admitted } from "../protocol/admit.js";
 import type { Client } from "./api.js";
 import { readConfig, type Config, type Options } from "./config.js";
-import { make, promise, receiptOf, uniform, type Masked } from "./contribute.js";
-import type { Env } from "./env.js";
-import { consider } from "./consider.js";
+import type { Masked } from "./contribute.js";
+import type { Env, Joining } from "./env.js";
 import { readRow, type Fields } from "./events.js";
+import { uniform } from "./random.js";
 import { receipt, type Receipt } from "./receipts.js";
 import * as store from "./store.js";
 import type { Report, Row, StoredEvent } from "./store.js";
@@ -47,7 +47,7 @@ const SUITE_AT = 4 + 10 + 1;
 
 /** A round that was paid for and has no body yet. */
 interface Held {
-  readonly kernel: Kernel;
+  readonly mask: (rows: readonly Row[], promised: Report) => Masked;
   readonly admitted: Admitted;
   /** Unix seconds; drawn before the plan has run. */
   due: number;
@@ -182,17 +182,28 @@ export function start(options: Options, env: Env): Client {
     });
     const began = env.now();
     const before = bodies.size;
-    if (listed.length) {
-      const suites = listed.map(({ envelope }) => envelope[SUITE_AT]!);
-      const kernel = await env.kernel(suites).catch(() => void fault("kernel"));
-      for (const each of listed) if (kernel && mine === db) await join(mine, kernel, each);
-    }
+    if (listed.length) await joinAll(mine, listed);
     const made = makeHeld((each) => all || each.due <= now());
     if (made.length) await store.keep(mine, made).catch(() => fault("store"));
     // The time that plans take depends on the data, so it does not decide when a report leaves.
     if (bodies.size > before) await env.sleep(STEP_MS - ((env.now() - began) % STEP_MS));
     await alone(() => sendWaiting(mine));
     if (mine === db) await sleepUntilNext(mine);
+  }
+
+  async function joinAll(mine: IDBDatabase, listed: readonly Listed[]): Promise<void> {
+    let joining: Joining;
+    let kernel: Kernel;
+    try {
+      joining = await env.joining();
+      kernel = await env.kernel(
+        joining,
+        listed.map(({ envelope }) => envelope[SUITE_AT]!),
+      );
+    } catch {
+      return fault("kernel");
+    }
+    for (const each of listed) if (mine === db) await join(mine, joining, kernel, each);
   }
 
   /** Runs in one tab at a time; in this one not at all if another is at it. */
@@ -243,7 +254,12 @@ export function start(options: Options, env: Env): Client {
   }
 
   /** Steps 1 to 3 and 6; and all the others for a round that is not held. */
-  async function join(mine: IDBDatabase, kernel: Kernel, listed: Listed): Promise<void> {
+  async function join(
+    mine: IDBDatabase,
+    { consider, make, promise, receiptOf }: Joining,
+    kernel: Kernel,
+    listed: Listed,
+  ): Promise<void> {
     const at = now();
     const pause = (): Promise<void> => env.sleep(0);
     const considered = await consider(kernel, config!, listed, at, pause);
@@ -262,7 +278,8 @@ export function start(options: Options, env: Env): Client {
     let room = BEACON_BYTES_MAX - reportBytes;
     for (const each of held) room -= each.admitted.descriptor.reportBytes;
     const mayHold = env.holds && holdS > 0 && room >= 0 && !env.hidden();
-    const waiting: Held = { kernel, admitted, due: at + holdS * (1 - random() / 2), rows: [] };
+    const mask: Held["mask"] = (rows, report) => make(kernel, admitted, rows, report, env.random);
+    const waiting: Held = { mask, admitted, due: at + holdS * (1 - random() / 2), rows: [] };
     // In the set from now on, so that rows which are recorded meanwhile are not missed.
     if (mayHold) held.add(waiting);
     let masked: Masked | undefined;
@@ -273,7 +290,7 @@ export function start(options: Options, env: Env): Client {
       found = await store.commit(mine, charge, retention, plan.event, toss, (rows) => {
         waiting.rows = [...rows, ...waiting.rows];
         if (mayHold) return promised;
-        masked = make(kernel, admitted, waiting.rows, promised, env.random);
+        masked = mask(waiting.rows, promised);
         return masked.report;
       });
     } catch {
@@ -307,11 +324,11 @@ export function start(options: Options, env: Env): Client {
   function makeHeld(which: (each: Held) => boolean, changes: Partial<Report> = {}): Report[] {
     const made: Report[] = [];
     for (const each of held) {
-      const { kernel, admitted, rows, promised } = each;
+      const { mask, rows, promised } = each;
       if (!promised || !which(each)) continue;
       held.delete(each);
       try {
-        const masked = make(kernel, admitted, rows, { ...promised, ...changes }, env.random);
+        const masked = mask(rows, { ...promised, ...changes });
         announce(masked);
         made.push(masked.report);
       } catch {

@@ -8,6 +8,7 @@ import type { Admitted } from "../protocol/admit.js";
 import { canonicalJson, hex } from "../protocol/encoding.js";
 import { chooser, execute } from "../protocol/execute.js";
 import { gate, mask } from "../protocol/report.js";
+import type { RandomBytes } from "./random.js";
 import { receipt, type Receipt } from "./receipts.js";
 import type { Report, Row } from "./store.js";
 
@@ -15,16 +16,6 @@ import type { Report, Row } from "./store.js";
 export interface Masked {
   readonly report: Report & { readonly body: Bytes };
   readonly values: Float64Array;
-}
-
-/** Fills an array with random bytes and returns it. */
-export type RandomBytes = <T extends Uint8Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>(
-  array: T,
-) => T;
-
-/** Uniform in [0, 1). */
-export function uniform(random: RandomBytes): number {
-  return random(new Uint32Array(1))[0]! / 2 ** 32;
 }
 
 /** The receipt of a round that was admitted. */

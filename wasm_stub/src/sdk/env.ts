@@ -1,16 +1,19 @@
 // What the running client needs of the world around it (`client`), and what a browser gives.
 
 import type { Bytes, Kernel } from "../kernel/kernel.js";
-import { loadKernel } from "../kernel/load.js";
 import type { Options } from "./config.js";
-import type { RandomBytes } from "./contribute.js";
+import type { RandomBytes } from "./random.js";
+
+export type Joining = typeof import("./joining.js");
 
 /** The world around the client. */
 export interface Env {
   readonly idb: IDBFactory | undefined;
   readonly fetch: typeof fetch;
+  /** What it takes to answer a round. */
+  readonly joining: () => Promise<Joining>;
   /** Loads a kernel that has these suites. */
-  readonly kernel: (suites: readonly number[]) => Promise<Kernel>;
+  readonly kernel: (joining: Joining, suites: readonly number[]) => Promise<Kernel>;
   /** The words for receipts. */
   readonly words: () => Promise<Pick<typeof import("./explain.js"), "explainReceipt">>;
   /** Milliseconds since 1970. */
@@ -38,14 +41,15 @@ export interface Env {
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** What page, worker and extension have in common. Nobody leaves, so nothing is held. */
-export function commonEnv(): Env {
+export function commonEnv(joining: Env["joining"]): Env {
   let timer: ReturnType<typeof setTimeout> | undefined;
   // In an insecure context there is no storage worth the name and no way to keep a promise.
   const secure = globalThis.isSecureContext !== false;
   return {
     idb: secure ? globalThis.indexedDB : undefined,
     fetch: (...call) => fetch(...call),
-    kernel: loadKernel,
+    joining,
+    kernel: ({ loadKernel }, suites) => loadKernel(suites),
     words: () => import("./explain.js"),
     now: () => Date.now(),
     random: (array) => crypto.getRandomValues(array),
@@ -67,9 +71,9 @@ export function commonEnv(): Env {
 }
 
 /** A page: reports are held until it is hidden or left. */
-export function pageEnv({ beacon }: Options): Env {
+export function pageEnv({ beacon }: Options, joining: Env["joining"]): Env {
   return {
-    ...commonEnv(),
+    ...commonEnv(joining),
     holds: true,
     hidden: () => document.visibilityState === "hidden",
     // Never `unload` or `beforeunload`: a page that listens to them is not kept for going back.
