@@ -145,7 +145,11 @@ def _figures(name: str, taken: Pages, promise: str | None) -> dict[str, Figure]:
 def _sizes(sizes: dict[str, dict[str, int]]) -> dict[str, Figure]:
     """What a page loads before it can take part, in thousands of bytes."""
     theirs = sizes["divviup"]["gzip"]
-    figures = {"size, gzip -9, Divvi Up": Figure.of(theirs / 1_000, "kB")}
+    visit = sizes["visit"]["gzip"]
+    figures = {
+        "size, gzip -9, Divvi Up": Figure.of(theirs / 1_000, "kB"),
+        "size, gzip -9, modules of a visit without a round": Figure.of(visit / 1_000, "kB"),
+    }
     for name, words in (("script", "one script"), ("modules", "modules")):
         mine = sizes[name]["gzip"]
         figures[f"size, gzip -9, {words}"] = Figure.of(mine / 1_000, "kB", promise=KILOBYTES)

@@ -1,10 +1,11 @@
 // Builds what `make bench-browser` loads into build/bench/, and prints sizes as one JSON object:
 // bytes and gzip -9 of the base SDK, and of Divvi Up's client bundled by the same tool.
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { deflateRawSync, gzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
+import { loadedModules } from "../loaded.mjs";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 process.chdir(ROOT);
@@ -25,17 +26,6 @@ const inlineWasm = {
 };
 
 const common = { absWorkingDir: ROOT, bundle: true, target: "es2022", charset: "utf8", logLevel: "warning" };
-
-/** Files that a page has loaded before it can call `init`, the way module loaders follow them. */
-function withImports(file, found = new Set()) {
-  if (found.has(file)) return found;
-  found.add(file);
-  const text = readFileSync(file, "utf8");
-  for (const [, to] of text.matchAll(/(?:from|import)"(\.[^"]+)"/g)) {
-    withImports(join(dirname(file), to), found);
-  }
-  return found;
-}
 
 function sizes(...files) {
   const contents = files.map((file) => readFileSync(file));
@@ -65,10 +55,11 @@ await esbuild.build({
   minify: true,
 });
 writeFileSync(`${TARGET}/index.html`, PAGE);
-const modules = [...withImports("dist/index.js")];
+const { visit, answer } = loadedModules();
 console.log(
   JSON.stringify({
-    modules: sizes(...modules),
+    visit: sizes(...visit),
+    modules: sizes(...answer),
     script: sizes("dist/dandelion.iife.js"),
     divviup: sizes(`${TARGET}/divviup.js`),
   }),
