@@ -100,7 +100,11 @@ export function start(options: Options, env: Env): Client {
   function begin(): Promise<void> {
     const { endpoint } = config!;
     life = new AbortController();
-    const mine: typeof opening = store.openStore(env.idb, endpoint, true).then(
+    // Charges that are gone pay for nothing: what is held must not leave.
+    const lost = (): void => {
+      if (opening === mine) stop();
+    };
+    const mine: typeof opening = store.openStore(env.idb, endpoint, true, lost).then(
       (opened) => {
         if (opening === mine) return (db = opened);
         opened!.close();
@@ -109,7 +113,7 @@ export function start(options: Options, env: Env): Client {
       () => void fault("store"),
     );
     opening = mine;
-    channel = env.channel?.(`dandelion ${endpoint}`);
+    channel = toTabs();
     if (channel) {
       channel.onmessage = ({ data }: MessageEvent<StoredEvent | 0>) => {
         // Withdrawn elsewhere: what this tab wrote meanwhile must go as well.
@@ -119,6 +123,16 @@ export function start(options: Options, env: Env): Client {
     }
     stopListening = env.onLeave(leave);
     return pass();
+  }
+
+  const toTabs = (): BroadcastChannel | undefined => env.channel?.(`dandelion ${config!.endpoint}`);
+
+  /** A no is heard by all tabs, also from one that had not begun. */
+  function sayNo(): Promise<void> {
+    const to = channel ?? toTabs();
+    to?.postMessage(0);
+    if (to !== channel) to?.close();
+    return withdraw();
   }
 
   function stop(): void {
@@ -451,10 +465,7 @@ export function start(options: Options, env: Env): Client {
   async function setConsent(granted: boolean): Promise<void> {
     wanted = granted;
     if (!config) return;
-    if (!granted) {
-      channel?.postMessage(0);
-      return withdraw();
-    }
+    if (!granted) return sayNo();
     if (allowed() && !opening) await (ready = begin());
   }
 
@@ -468,7 +479,7 @@ export function start(options: Options, env: Env): Client {
   let ready = !config
     ? Promise.resolve()
     : denied
-      ? withdraw()
+      ? sayNo()
       : wanted
         ? begin()
         : Promise.resolve();

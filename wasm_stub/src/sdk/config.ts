@@ -165,7 +165,8 @@ function numbers<T extends object>(name: string, given: Partial<T> | undefined, 
   const all = { ...usual, ...given };
   for (const [key, value] of Object.entries(all) as [string, number][]) {
     // Written so that NaN is refused, too.
-    check(key in usual && value >= 0 && value < (key === "delta" ? 1 : 1e15), name);
+    const sound = typeof value === "number" && value >= 0;
+    check(key in usual && sound && value < (key === "delta" ? 1 : 1e15), name);
   }
   return all;
 }

@@ -71,6 +71,7 @@ export function openStore(
   idb: IDBFactory | undefined,
   origin: string,
   create: boolean,
+  lost: () => void = () => {},
 ): Promise<IDBDatabase | undefined> {
   return new Promise((resolve, reject) => {
     // Without IndexedDB this throws, which rejects.
@@ -87,8 +88,12 @@ export function openStore(
     };
     request.onsuccess = () => {
       const { result: db } = request;
-      // Another tab deletes or upgrades it: make way.
-      db.onversionchange = () => db.close();
+      // Another tab deletes or upgrades it, or the browser clears it: make way.
+      db.onclose = lost;
+      db.onversionchange = () => {
+        db.close();
+        lost();
+      };
       resolve(db);
     };
     request.onerror = () => (create ? reject(request.error) : resolve(undefined));
